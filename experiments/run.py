@@ -1,0 +1,53 @@
+"""Run one experiment: python experiments/run.py +experiment=figure1 scale=laptop output=DIR store=DIR
+
+Exit code 0 when done, 2 for input that cannot be (one line on standard error says why), 1 for anything else.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+
+from synthetic_rm.config import ERRORS, one_line, register, to_settings
+from synthetic_rm.errors import InputError
+from synthetic_rm.experiment import run
+from synthetic_rm.runtime import limit_threads
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+def job(config: DictConfig) -> None:
+    """One configuration: checked whole, then run."""
+    try:
+        settings = to_settings(config)
+        limit_threads(settings.runtime.threads)
+        run(settings)
+    except InputError as error:
+        raise SystemExit(refuse(error)) from error
+
+
+def refuse(error: Exception) -> int:
+    """Say on one line what cannot be, and give the exit code for it."""
+    print(f"error: {one_line(error)}", file=sys.stderr)
+    return 2
+
+
+def main() -> int:
+    """The command, with its exit code."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    register()
+    try:
+        job()
+    except ERRORS as error:
+        return refuse(error)
+    except KeyboardInterrupt:
+        print("interrupted; finished stages stay in the store", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Curves, fits, tables and figures from what a run leaves: numpy, scipy, pandas and matplotlib only."""

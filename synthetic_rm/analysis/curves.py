@@ -1,0 +1,237 @@
+"""Curves of a setting over its seeds and prompts: means with intervals, and whether gold was seen to fall."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from synthetic_rm.analysis.bootstrap import crossed_bootstrap, interval
+from synthetic_rm.errors import require
+
+Floats = NDArray[np.float64]
+Arrays = Mapping[str, NDArray[np.generic]]
+
+SETTING = (
+    "environment",
+    "scale",
+    "optimizer",
+    "mitigation",
+    "labels",
+    "policy_params",
+    "proxy_params",
+    "proxy_params_nonembedding",
+    "proxy_init",
+    "num_comparisons",
+    "label_noise",
+    "kl_coef",
+)
+"""Columns of the records that tell settings apart: runs that agree in them differ by their seeds alone."""
+
+
+@dataclass(frozen=True)
+class SettingCurves:
+    """The curves of every seed of one setting."""
+
+    setting: dict[str, object]
+    """Value of each column of `SETTING` that the records have."""
+    pressure: NDArray[np.int64]
+    """[K] rising."""
+    kl: Floats
+    """[K] nats, the mean over the seeds."""
+    proxy: Floats
+    """[seeds, K, prompts]"""
+    gold: Floats
+    """[seeds, K, prompts]"""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Numbers of seeds and prompts, as columns of a table."""
+        return {"num_seeds": self.gold.shape[0], "num_prompts": self.gold.shape[2]}
+
+
+def check_curves(curves: Arrays) -> None:
+    """Check the arrays of curves.npz: run [R], pressure [K] rising, proxy and gold [R, K, prompts].
+
+    Raises:
+        InputError: an array is missing, a shape does not fit, runs repeat, or pressure does not rise.
+    """
+    missing = [name for name in ("run", "pressure", "proxy", "gold") if name not in curves]
+    require(not missing, f"curves lack {', '.join(missing)}: run, pressure, proxy and gold are needed")
+    run, pressure, proxy, gold = (np.asarray(curves[name]) for name in ("run", "pressure", "proxy", "gold"))
+    require(
+        run.ndim == pressure.ndim == 1 and proxy.ndim == 3 and proxy.shape == gold.shape,
+        "curves must be run [R], pressure [K], proxy and gold [R, K, prompts], got shapes "
+        f"{run.shape}, {pressure.shape}, {proxy.shape}, {gold.shape}",
+    )
+    require(
+        proxy.shape[:2] == (run.size, pressure.size) and proxy.size > 0,
+        f"curves of {run.size} runs and {pressure.size} pressures do not fit arrays of shape {proxy.shape}",
+    )
+    require(np.unique(run).size == run.size, "curves name a run twice")
+    require(bool((np.diff(pressure.astype(np.int64)) > 0).all()), "pressure of the curves must rise")
+
+
+def setting_curves(curves: Arrays, records: pd.DataFrame, *, recentre: bool = True) -> list[SettingCurves]:
+    """The runs of the records gathered by setting, each with its curves; runs without a record are left out.
+
+    Args:
+        curves: arrays of curves.npz: run [R], pressure [K], proxy and gold [R, K, prompts].
+        records: table of points, with columns run, pressure, kl and those of `SETTING`.
+        recentre: subtract from every seed and prompt its own value at KL = 0, where there is such a point:
+            R(0) = 0 by definition, and what is left is the gain over the reference on the same prompts,
+            without the spread between prompts.
+    Returns:
+        One entry per setting, in the order of the setting's values.
+    Raises:
+        InputError: a column or array is missing, shapes do not fit, a run of the records has no curve or
+            other pressures than it, or values that are not finite.
+    """
+    check_curves(curves)
+    keys = [name for name in SETTING if name in records.columns]
+    missing = [name for name in ("run", "pressure", "kl", "proxy_params") if name not in records.columns]
+    require(not missing, f"records lack the column {', '.join(missing)}")
+    place = {str(run): index for index, run in enumerate(curves["run"])}
+    pressure = np.asarray(curves["pressure"]).astype(np.int64)
+    gathered = []
+    for values, group in records.groupby(keys, dropna=False, sort=True):
+        per_run = {str(run): rows.sort_values("pressure") for run, rows in group.groupby("run", sort=True)}
+        for run, rows in per_run.items():
+            require(run in place, f"run {run} of the records has no curve")
+            same = np.array_equal(rows["pressure"].to_numpy(), pressure)
+            require(same, f"run {run} of the records and its curve have other pressures")
+        chosen = [place[run] for run in per_run]
+        kl = np.mean([rows["kl"].to_numpy(np.float64) for rows in per_run.values()], axis=0)
+        scores = {}
+        for name in ("proxy", "gold"):
+            scores[name] = np.asarray(curves[name])[chosen].astype(np.float64)
+            for run, rows in zip(per_run, scores[name], strict=True):
+                require(bool(np.isfinite(rows).all()), f"{name} of run {run} is not finite")
+            if recentre and kl[0] == 0:
+                scores[name] = scores[name] - scores[name][:, :1]
+        setting = dict(zip(keys, values, strict=True))
+        gathered.append(SettingCurves(setting, pressure, kl, scores["proxy"], scores["gold"]))
+    return gathered
+
+
+def mean_curves(
+    curves: Arrays,
+    records: pd.DataFrame,
+    *,
+    rng: np.random.Generator,
+    num_resamples: int = 1000,
+    level: float = 0.95,
+    recentre: bool = True,
+) -> pd.DataFrame:
+    """Mean proxy and gold over seeds and prompts at every pressure, with `crossed_bootstrap` intervals.
+
+    Args:
+        curves: arrays of curves.npz.
+        records: table of points.
+        rng: draws the resamples.
+        num_resamples: number of bootstrap draws.
+        level: of the intervals.
+        recentre: as in `setting_curves`.
+    Returns:
+        One row per setting and pressure: the setting's columns, pressure, kl, proxy, proxy_lo, proxy_hi,
+        gold, gold_lo, gold_hi, num_seeds, num_prompts.
+    Raises:
+        InputError: as `setting_curves`.
+    """
+    tables = []
+    for entry in setting_curves(curves, records, recentre=recentre):
+        columns: dict[str, object] = {**entry.setting, "pressure": entry.pressure, "kl": entry.kl}
+        for name, values in (("proxy", entry.proxy), ("gold", entry.gold)):
+            mean, draws = crossed_bootstrap(values.swapaxes(1, 2), num_resamples=num_resamples, rng=rng)
+            lo, hi = interval(draws, level)
+            columns |= {name: mean, f"{name}_lo": lo, f"{name}_hi": hi}
+        tables.append(pd.DataFrame({**columns, **entry.counts}))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def cross_fitted_peak(gold: Floats) -> NDArray[np.intp]:
+    """argmax_k of the mean gold over the other seeds and the other prompts, for each seed and prompt.
+
+    Args:
+        gold: [seeds, K, prompts].
+    Returns:
+        [seeds, prompts] indices into K, each independent of the seed and the prompt it belongs to.
+    """
+    others = gold.sum(axis=0, keepdims=True) - gold if gold.shape[0] > 1 else gold
+    others = others.sum(axis=2, keepdims=True) - others if gold.shape[2] > 1 else others
+    return np.asarray(np.argmax(others, axis=1), np.intp)
+
+
+def _gain_to_peak(
+    gold: Floats, end: Floats, *, num_resamples: int, rng: np.random.Generator, level: float
+) -> tuple[float, float, float]:
+    """gold(cross-fitted peak) - end, for gold [seeds, K, prompts] and end [seeds, prompts]: mean, lo, hi."""
+    chosen = np.take_along_axis(gold, cross_fitted_peak(gold)[:, None], axis=1)[:, 0]
+    centre, draws = crossed_bootstrap(chosen - end, num_resamples=num_resamples, rng=rng)
+    lo, hi = interval(draws, level)
+    return float(centre), float(lo), float(hi)
+
+
+def overoptimization(
+    curves: Arrays,
+    records: pd.DataFrame,
+    *,
+    rng: np.random.Generator,
+    num_resamples: int = 2000,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """fall = gold(peak) - gold(last pressure) and rise = gold(peak) - gold(first), with intervals.
+
+    The highest of many noisy points is high partly by luck, so that peak minus end on the same data is above
+    0 even where gold never falls (`fall_observed`, given only for comparison). Therefore the peak of every
+    seed and prompt is the one found on the other seeds and the other prompts (`cross_fitted_peak`): `fall`
+    and `rise` are unbiased for a peak so chosen and, on average, not above the true ones. The verdict is
+    "fell" where the interval of the fall lies above 0, else "not seen", which is no evidence of the contrary;
+    `rose` says the same of the rise. These speak of the population of seeds. `seeds_fell` counts the seeds at
+    hand whose own gold fell, each judged so over prompts alone; about (1 - level)/2 of the seeds would by
+    chance.
+
+    Args:
+        curves: arrays of curves.npz.
+        records: table of points.
+        rng: draws the resamples.
+        num_resamples: number of bootstrap draws.
+        level: of the intervals.
+    Returns:
+        One row per setting: the setting's columns, peak_pressure, peak_kl, peak_gold (of the mean curve),
+        last_pressure, last_kl, last_gold, fall_observed, fall, fall_lo, fall_hi, rise, rise_lo, rise_hi,
+        rose, verdict, seeds_fell, num_seeds, num_prompts. With one seed all of it holds for that seed only.
+    Raises:
+        InputError: as `setting_curves`, or fewer than two prompts.
+    """
+    rows = []
+    for entry in setting_curves(curves, records):
+        gold = entry.gold
+        require(gold.shape[2] > 1, "overoptimization needs at least two prompts, got one")
+
+        def gain(values: Floats, end: Floats) -> tuple[float, float, float]:
+            return _gain_to_peak(values, end, num_resamples=num_resamples, rng=rng, level=level)
+
+        mean = gold.mean(axis=(0, 2))
+        top = int(np.argmax(mean))
+        fall, fall_lo, fall_hi = gain(gold, gold[:, -1])
+        rise, rise_lo, rise_hi = gain(gold, gold[:, 0])
+        rows.append(
+            {
+                **entry.setting,
+                "peak_pressure": int(entry.pressure[top]),
+                "peak_kl": float(entry.kl[top]),
+                "peak_gold": float(mean[top]),
+                "last_pressure": int(entry.pressure[-1]),
+                "last_kl": float(entry.kl[-1]),
+                "last_gold": float(mean[-1]),
+                "fall_observed": float(mean[top] - mean[-1]),
+                **{"fall": fall, "fall_lo": fall_lo, "fall_hi": fall_hi},
+                **{"rise": rise, "rise_lo": rise_lo, "rise_hi": rise_hi, "rose": rise_lo > 0},
+                "verdict": "fell" if fall_lo > 0 else "not seen",
+                "seeds_fell": sum(gain(seed[None], seed[None, -1])[1] > 0 for seed in gold),
+                **entry.counts,
+            }
+        )
+    return pd.DataFrame(rows)

@@ -1,0 +1,1 @@
+"""Figures, each one function from tables to a matplotlib `Figure`."""

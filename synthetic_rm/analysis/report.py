@@ -1,0 +1,161 @@
+"""The report of a run, from its tables alone: one HTML file that holds all it shows and needs no network."""
+
+import os
+from importlib import resources
+from pathlib import Path
+from string import Template
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from synthetic_rm.analysis.curves import mean_curves, overoptimization
+from synthetic_rm.analysis.figures.best_of_n import (
+    figure_1a,
+    figure_coefficients,
+    figure_extrapolation,
+    figure_proxy_vs_gold,
+)
+from synthetic_rm.analysis.figures.style import human_count, save_figure
+from synthetic_rm.analysis.report_sections import (
+    HELD_OUT_CUT,
+    environment_section,
+    figures_section,
+    fits_section,
+    overoptimization_section,
+    pairs_table,
+    run_counts,
+    runs_section,
+    samples_section,
+)
+from synthetic_rm.analysis.run_folder import RunFolder, load_run_folder
+from synthetic_rm.analysis.tables import Markup, escape, number, with_interval
+
+
+def redraw(folder: str | Path) -> Path:
+    """Draw every figure of a run again from its tables, then write its report.
+
+    Args:
+        folder: the output folder of a run, as `load_run_folder` wants it.
+    Returns:
+        The path of report.html.
+    Raises:
+        InputError: a table is missing or damaged, or holds several settings of one proxy size.
+    """
+    run = load_run_folder(folder)
+    overopt = _verdicts(run)
+    means = mean_curves(run.curves, run.records, rng=np.random.default_rng(0))
+    counts = run_counts(run, overopt)
+    title = "Gold score under best-of-n"
+    figures = {
+        "figure_1a": figure_1a(means, run.fits, overopt, **counts),
+        "figure_gold": figure_1a(means, run.fits, overopt, with_proxy=False, title=title, **counts),
+        "figure_proxy_vs_gold": figure_proxy_vs_gold(means),
+        "figure_coefficients": figure_coefficients(run.fits),
+    }
+    if np.isfinite(run.fits["held_out_rmse"]).all():
+        figures["figure_extrapolation"] = figure_extrapolation(means, cut=HELD_OUT_CUT)
+    for name, figure in figures.items():
+        save_figure(figure, run.path / name)
+    return _write(run, overopt)
+
+
+def write_report(folder: str | Path) -> Path:
+    """Write report.html from what lies in the output folder of a run: its tables, the figures drawn already.
+
+    Besides the files that `load_run_folder` reads, environment.json (optional) tells what gold is worth:
+    `gold_accuracy` and `rater_agreement`, fractions of held-out human comparisons, and any other named value.
+
+    Args:
+        folder: the output folder of a run.
+    Returns:
+        The path of report.html, written in one move.
+    Raises:
+        InputError: a table is missing or damaged.
+    """
+    run = load_run_folder(folder)
+    return _write(run, _verdicts(run))
+
+
+def headline(overopt: pd.DataFrame) -> str:
+    """The result in words, from the data: does gold of the smallest proxies rise and then fall?
+
+    The smallest proxies are the smaller half of the sizes (at least one). A rise and a fall count where their
+    intervals lie above zero (`overoptimization`); where they do not, the words say so.
+
+    Args:
+        overopt: the table of `overoptimization`, one row per proxy size.
+    """
+    table = overopt.sort_values("proxy_params", kind="stable", ignore_index=True)
+    table["name"] = [human_count(size) for size in table["proxy_params"]]
+    shown = table["rose"].astype(bool) & (table["verdict"] == "fell")
+    small = table.index < max(1, len(table) // 2)
+    seen, unseen, others = (table[mask] for mask in (small & shown, small & ~shown, ~small & shown))
+    who = f"the smallest {'proxy' if small.sum() == 1 else 'proxies'}"
+    if seen.empty:
+        end = f"KL {number(unseen['last_kl'].max(), 1)} nats (n = {int(unseen['last_pressure'].max()):,})"
+        text = f"Gold of {who} ({_listing(unseen)} parameters) is not seen to rise and then fall up to {end}."
+    elif unseen.empty:
+        text = f"Gold of {who} ({_listing(seen)} parameters) rises and then falls: Goodhart’s law."
+    else:
+        text = f"Of {who}, gold of {_listing(seen)} parameters rises and then falls"
+        text += f"; of {_listing(unseen)} it is not seen to."
+    text += f" Among the larger ones it rises and falls for {_listing(others)}." if len(others) else ""
+    for _, row in seen.head(1).iterrows():
+        text += (
+            f" At {row['name']} parameters gold peaks at {number(row['peak_gold'])} SDs of the reference "
+            f"(KL {number(row['peak_kl'], 1)} nats) and ends at {number(row['last_gold'])} "
+            f"(KL {number(row['last_kl'], 1)} nats, n = {int(row['last_pressure']):,}): "
+            f"a fall of {with_interval(row['fall'], row['fall_lo'], row['fall_hi'])}."
+        )
+    return text
+
+
+def _listing(rows: pd.DataFrame) -> str:
+    *most, last = rows["name"]
+    return f"{', '.join(most)} and {last}" if most else str(last)
+
+
+def _verdicts(run: RunFolder) -> pd.DataFrame:
+    return overoptimization(run.curves, run.records, rng=np.random.default_rng(0))
+
+
+def _write(run: RunFolder, overopt: pd.DataFrame) -> Path:
+    configuration = yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True)
+    command = run.provenance.get("command", "The command was not recorded.")
+    sections = {
+        "Figures": figures_section(run, overopt),
+        "Fits": fits_section(run, overopt),
+        "Overoptimization": overoptimization_section(overopt),
+        "Sample responses": samples_section(run.samples),
+        "Gold and people": environment_section(run.path / "environment.json"),
+        "Runs": runs_section(run.runs),
+        "Configuration": Markup(f"<pre>{escape(configuration)}</pre>"),
+        "Provenance": pairs_table(run.provenance, caption="Where these numbers come from"),
+        "Make it again": Markup(f"<pre>{escape(command)}</pre>"),
+    }
+    slugs = {name: name.lower().replace(" ", "-") for name in sections}
+    links = "".join(f'<a href="#{slug}">{escape(name)}</a>' for name, slug in slugs.items())
+    body = [
+        f'<p class="headline">{escape(headline(overopt))}</p>',
+        f'<nav aria-label="Sections">{links}</nav>',
+    ]
+    body += [
+        f'<section id="{slugs[name]}"><h2>{escape(name)}</h2>{content}</section>' for name, content in sections.items()
+    ]
+    first = run.records.iloc[0]
+    facts = [f"{key} {first[key]}" for key in ("environment", "scale", "labels")]
+    facts += [f"{key} {run.provenance[key]}" for key in ("started", "device", "commit") if key in run.provenance]
+    template = resources.files("synthetic_rm.analysis").joinpath("templates/report.html")
+    page = Template(template.read_text(encoding="utf-8")).substitute(
+        title="Reward model overoptimization by best-of-n",
+        subtitle=escape(" · ".join(facts)),
+        body="\n".join(body),
+    )
+    target, partial = run.path / "report.html", run.path / ".report.html.tmp"
+    try:
+        partial.write_text(page, encoding="utf-8", errors="replace")
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+    return target

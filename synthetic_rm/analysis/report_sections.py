@@ -1,0 +1,232 @@
+"""The sections of the report, each a function from tables to HTML; every text from outside is escaped."""
+
+import base64
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from synthetic_rm.analysis.curves import SETTING
+from synthetic_rm.analysis.figures.style import human_count
+from synthetic_rm.analysis.run_folder import RunFolder
+from synthetic_rm.analysis.tables import (
+    ABSENT,
+    Markup,
+    escape,
+    html_table,
+    number,
+    summary_frame,
+    verdict_text,
+    with_interval,
+    with_verdicts,
+)
+from synthetic_rm.errors import InputError
+
+HELD_OUT_CUT = 6.0
+FIGURES = {
+    "figure_1a": "Proxy (dashed) and gold (solid) score of best-of-n against the KL divergence from the "
+    "reference policy, on a square-root axis. Thin lines are the fits to gold, shades 95% intervals over "
+    "proxy seeds and prompts together.",
+    "figure_gold": "The same gold curves without the proxies, so that rise and fall can be read.",
+    "figure_extrapolation": f"Gold fits made on KL ≤ {HELD_OUT_CUT:g} nats alone, drawn on beyond, against "
+    "what was measured there; one panel for each proxy size.",
+    "figure_coefficients": "Coefficients of the gold fit against the number of parameters of the proxy.",
+    "figure_proxy_vs_gold": "Gold score against proxy score along the optimization.",
+}
+
+
+def run_counts(run: RunFolder, overopt: pd.DataFrame) -> dict[str, Any]:
+    """What a figure's note tells: num_prompts, num_samples, num_seeds (as text), nonfinite (runs not ok)."""
+    least, most = int(overopt["num_seeds"].min()), int(overopt["num_seeds"].max())
+    return {
+        "num_prompts": int(overopt["num_prompts"].max()),
+        "num_samples": int(run.records["num_samples"].max()),
+        "num_seeds": str(most) if least == most else f"{least}–{most}",
+        "nonfinite": int((run.runs["status"] != "ok").sum()),
+    }
+
+
+def figures_section(run: RunFolder, overopt: pd.DataFrame) -> Markup:
+    """The figures that lie in the folder, inside the page, with what they show in words."""
+    blocks = []
+    for name, caption in FIGURES.items():
+        files = {"svg+xml": run.path / f"{name}.svg", "png": run.path / f"{name}.png"}
+        kind = next((kind for kind, path in files.items() if path.exists()), None)
+        if kind is not None:
+            spoken = _in_words(overopt) if name in ("figure_1a", "figure_gold") else ""
+            data = base64.b64encode(files[kind].read_bytes()).decode("ascii")
+            image = f'<img alt="{escape(f"{caption} {spoken}".strip())}" src="data:image/{kind};base64,{data}">'
+            blocks.append(f'<figure id="{name}">{image}<figcaption>{escape(caption)}</figcaption></figure>')
+    counts = run_counts(run, overopt)
+    note = (
+        f"<p>{counts['num_prompts']:,} prompts, {counts['num_samples']:,} samples per prompt, "
+        f"{counts['num_seeds']} proxy seeds per size. {_missing(counts['nonfinite'])}</p>"
+    )
+    drawn = f'<div class="gallery">{"".join(blocks)}</div>' if blocks else "<p>No figure was drawn.</p>"
+    return Markup(note + drawn)
+
+
+def _missing(count: int) -> str:
+    if count == 0:
+        return "No run failed or was not finite."
+    words = "1 run" if count == 1 else f"{count} runs"
+    return f'<a class="bad" href="#runs">{words} failed or not finite, left out.</a>'
+
+
+def _in_words(overopt: pd.DataFrame) -> str:
+    return " ".join(
+        f"{human_count(row['proxy_params'])} parameters: gold peaks at {number(row['peak_gold'])} "
+        f"(KL {number(row['peak_kl'], 1)}), ends at {number(row['last_gold'])} "
+        f"(KL {number(row['last_kl'], 1)})."
+        for _, row in overopt.sort_values("proxy_params").iterrows()
+    )
+
+
+def fits_section(run: RunFolder, overopt: pd.DataFrame) -> Markup:
+    """The fit of each size, with links to the runs behind it, and the held-out errors of all forms."""
+    table = with_verdicts(run.fits, overopt)
+    fits = summary_frame(run.fits, overopt, run.runs).drop(columns=["last gold", "fall", "verdict"])
+    fits["r²"] = [number(value, 3) for value in table["r2"]]
+    fits["runs"] = [_run_links(run, row) for _, row in table.iterrows()]
+    forms = {"held_out_rmse": str(table["form"].iloc[0]) if "form" in table else "this form"}
+    prefix = "held_out_rmse_"
+    forms |= {str(name): str(name)[len(prefix) :] for name in table if str(name).startswith(prefix)}
+    errors = pd.DataFrame({"params": fits["params"]})
+    for column, form in forms.items():
+        errors[form] = [number(value, 3) for value in table[column]]
+    note = (
+        "<p>Least squares on the mean over seeds and prompts, d = √KL, “bon” is d(α − β d). A peak is "
+        "identified where the interval of β is above zero and the peak lies within the data.</p>"
+    )
+    told = f"Held-out error (RMSE) of each form: fitted on KL ≤ {HELD_OUT_CUT:g} nats, scored beyond"
+    return Markup(
+        note
+        + html_table(fits, caption="Fit to gold of each proxy size; 95% intervals in brackets")
+        + html_table(errors, caption=told)
+    )
+
+
+def _run_links(run: RunFolder, fit: pd.Series) -> Markup:
+    """Links from a fitted series to the rows of its runs: by stage, and those that failed by their status."""
+    keys = [key for key in SETTING if key in fit.index and key in run.records.columns and pd.notna(fit[key])]
+    mine = run.records[(run.records[keys] == fit[keys]).all(axis=1)]
+    rows = run.runs.reset_index(drop=True)
+    chosen = rows["run"].isin(mine["run"])
+    if "params" in rows:
+        chosen |= (rows["params"] == fit["proxy_params"]) & ((rows["stage"] == "proxy") | (rows["status"] != "ok"))
+    lines = []
+    for stage, group in rows[chosen].groupby("stage", sort=False):
+        links = (
+            f'<a href="#run-{position}" title="{escape(row["run"])}">'
+            f"{count if row['status'] == 'ok' else escape(row['status'])}</a>"
+            for count, (position, row) in enumerate(group.iterrows(), start=1)
+        )
+        lines.append(f"{escape(stage)} {' '.join(links)}")
+    return Markup("<br>".join(lines) or ABSENT)
+
+
+def overoptimization_section(overopt: pd.DataFrame) -> Markup:
+    """Whether gold of each size was measured to rise and to fall."""
+    rows = [
+        {
+            "params": human_count(row["proxy_params"]),
+            "verdict": verdict_text(bool(row["rose"]), row["verdict"]),
+            "highest gold": number(row["peak_gold"]),
+            "at KL": number(row["peak_kl"], 1),
+            "at n": f"{int(row['peak_pressure']):,}",
+            "last gold": number(row["last_gold"]),
+            "last KL": number(row["last_kl"], 1),
+            "last n": f"{int(row['last_pressure']):,}",
+            "rise": with_interval(row["rise"], row["rise_lo"], row["rise_hi"]),
+            "fall": with_interval(row["fall"], row["fall_lo"], row["fall_hi"]),
+        }
+        for _, row in overopt.sort_values("proxy_params").iterrows()
+    ]
+    note = (
+        "<p>Measured, not fitted. For rise and fall the peak of every seed and prompt is taken from the "
+        "other seeds and prompts, so that luck at the highest point does not count as a fall. Gold “fell” "
+        "where the 95% interval of the fall is above zero; elsewhere none is seen, no proof that there is "
+        "none.</p>"
+    )
+    return Markup(note + html_table(pd.DataFrame(rows), caption="Rise and fall of gold, in SDs of the reference"))
+
+
+def samples_section(samples: pd.DataFrame) -> Markup:
+    """Best-of-n responses to a few prompts as n grows, with their scores (the paper's Table 2)."""
+    if samples.empty:
+        return Markup("<p>No sample responses were recorded.</p>")
+    blocks: list[str] = []
+    for _, group in samples.groupby(["prompt_id", "proxy_params", "proxy_seed"], sort=True):
+        ordered = group.sort_values("n")
+        size, seed = ordered["proxy_params"].iloc[0], ordered["proxy_seed"].iloc[0]
+        shown = pd.DataFrame({"n": [f"{n:,}" for n in ordered["n"]]})
+        shown["proxy"] = [number(score) for score in ordered["proxy"]]
+        shown["gold"] = [number(score) for score in ordered["gold"]]
+        shown["response"] = ordered["response"].to_numpy()
+        proxy = f"proxy of {human_count(size)} parameters, seed {seed}"
+        kinds = {"n": "number", "proxy": "number", "gold": "number", "response": "text"}
+        table = html_table(shown, caption=f"Best of n by the {proxy}", classes=kinds)
+        summary = f"<summary>“{escape(ordered['prompt'].iloc[0])}” · {proxy}</summary>"
+        blocks.append(f"<details{'' if blocks else ' open'}>{summary}{table}</details>")
+    note = "<p>The response that the proxy likes best among n. Single prompts are noisy.</p>"
+    return Markup(note + "".join(blocks))
+
+
+def environment_section(path: Path) -> Markup:
+    """How well gold agrees with people beside how well they agree with one another, from environment.json.
+
+    Raises:
+        InputError: the file is there but is no JSON object.
+    """
+    if not path.exists():
+        return Markup("<p>How well gold agrees with people was not recorded with this run.</p>")
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    if not isinstance(facts, dict):
+        raise InputError(f"{path} must hold named values, got {type(facts).__name__}")
+    gold, raters = facts.get("gold_accuracy"), facts.get("rater_agreement")
+    told = ""
+    if isinstance(gold, int | float) and isinstance(raters, int | float):
+        told = (
+            f"<p>Gold orders {gold:.1%} of held-out human comparisons as people do; people agree with one "
+            f"another on {raters:.1%}, the ceiling of any reward model here.</p>"
+        )
+    return Markup(told + pairs_table(facts, caption="What gold is worth against people"))
+
+
+def runs_section(runs: pd.DataFrame) -> Markup:
+    """Every stage run with its status, each row with an anchor, and a box that filters the rows by text."""
+    shown = pd.DataFrame({name: [_cell(value) for value in runs[name]] for name in runs.columns})
+    marked = [Markup(f'<span class="bad">{escape(status)}</span>') for status in runs["status"]]
+    shown["status"] = [mark if str(s) != "ok" else s for mark, s in zip(marked, runs["status"], strict=True)]
+    box = (
+        '<p class="filter"><label for="filter">Filter runs by text</label><br>'
+        '<input type="search" id="filter" autocomplete="off"> '
+        f'<span id="shown" role="status">{len(runs)} shown</span></p>'
+    )
+    return Markup(box + html_table(shown, caption="Every stage that was run, with its status", row_id="run"))
+
+
+def pairs_table(facts: Mapping[str, Any], *, caption: str) -> Markup:
+    """Named values as a table, nested ones with their path."""
+    rows = pd.DataFrame(_flat(facts), columns=["what", "value"])
+    return html_table(rows, caption=caption, classes={"value": "text"})
+
+
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    pairs: list[tuple[str, str]] = []
+    for key, value in facts.items():
+        name = f"{prefix}{str(key).replace('_', ' ')}"
+        pairs += _flat(value, f"{name} · ") if isinstance(value, Mapping) else [(name, _cell(value))]
+    return pairs
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float | np.floating):
+        return "" if np.isnan(value) else f"{value:.6g}"
+    return str(value)

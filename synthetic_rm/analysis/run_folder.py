@@ -1,0 +1,133 @@
+"""Reading the output folder of a run back."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+from zipfile import BadZipFile
+
+import numpy as np
+import pandas as pd
+import yaml
+from numpy.typing import NDArray
+
+from synthetic_rm.analysis.curves import check_curves
+from synthetic_rm.errors import InputError, require
+
+Read = TypeVar("Read")
+
+RECORD_COLUMNS = (
+    *("run", "environment", "scale", "optimizer", "mitigation", "labels", "policy_params", "proxy_params"),
+    *("num_comparisons", "label_noise", "kl_coef", "proxy_seed", "policy_seed", "pressure", "kl", "kl_se"),
+    *("proxy", "proxy_se", "gold", "gold_se", "response_length", "num_prompts", "num_samples"),
+)
+RUN_COLUMNS = ("run", "stage", "status", "config_hash", "commit", "device", "seconds")
+FIT_COLUMNS = (
+    *(
+        "optimizer",
+        "mitigation",
+        "proxy_params",
+        "alpha",
+        "alpha_lo",
+        "alpha_hi",
+        "beta",
+        "beta_lo",
+        "beta_hi",
+    ),
+    *("peak_kl", "peak_gold", "r2", "identified", "held_out_rmse"),
+)
+SAMPLE_COLUMNS = ("prompt_id", "prompt", "n", "proxy_params", "proxy_seed", "proxy", "gold", "response")
+TEXTS = ("run", "config_hash", "commit", "prompt", "response")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """What a run leaves: its tables, curves, configuration and provenance."""
+
+    path: Path
+    records: pd.DataFrame
+    """records.csv: one row per point of one optimization."""
+    runs: pd.DataFrame
+    """runs.csv: one row per stage run, the failed and the non-finite ones included."""
+    fits: pd.DataFrame
+    """fits.csv: one row per fitted setting."""
+    samples: pd.DataFrame
+    """samples.csv: best-of-n responses to a few prompts; empty where a run leaves none."""
+    curves: dict[str, NDArray[np.generic]] = field(repr=False)
+    """curves.npz: run [R], pressure [K], proxy and gold [R, K, prompts]."""
+    config: dict[str, Any] = field(repr=False)
+    """config.yaml: the resolved configuration."""
+    provenance: dict[str, Any] = field(repr=False)
+    """provenance.json: commit, versions, device, command and data of the run."""
+
+
+def _read(path: Path, reader: Callable[[Path], Read]) -> Read:
+    """`reader(path)`; what a missing or damaged file makes it raise becomes one line naming the file."""
+    try:
+        return reader(path)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing: not the output folder of a finished run") from error
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile, yaml.YAMLError) as error:
+        raise InputError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}") from error
+
+
+def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    """A CSV table with at least these columns. Texts stay as written: a response "nan", a commit "12e4567".
+
+    Raises:
+        InputError: the file is missing or damaged, or lacks a column.
+    """
+
+    def reader(file: Path) -> pd.DataFrame:
+        header = pd.read_csv(file, nrows=0, encoding="utf-8").columns
+        missing = [name for name in columns if name not in header]
+        require(not missing, f"lacks the column {', '.join(missing)}")
+        texts = [name for name in TEXTS if name in header]
+        blank = {name: ["", "nan", "NaN"] for name in header if name not in texts}
+        kinds = dict.fromkeys(texts, str)
+        return pd.read_csv(file, dtype=kinds, keep_default_na=False, na_values=blank, encoding="utf-8")
+
+    return _read(path, reader)
+
+
+def _read_arrays(file: Path) -> dict[str, NDArray[np.generic]]:
+    with np.load(file, allow_pickle=False) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    check_curves(arrays)
+    return arrays
+
+
+def _read_mapping(file: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
+    content = parse(file.read_text(encoding="utf-8"))
+    require(isinstance(content, dict), f"must hold named values, got {type(content).__name__}")
+    return dict(content)
+
+
+def load_run_folder(path: str | Path) -> RunFolder:
+    """Read the output folder of a run.
+
+    Args:
+        path: the folder; it must hold records.csv, runs.csv, fits.csv, curves.npz, config.yaml and
+            provenance.json; samples.csv may be absent.
+    Returns:
+        Its content.
+    Raises:
+        InputError: the folder or a file is missing or damaged, or a table lacks a column; the line names the
+            file.
+    """
+    folder = Path(path)
+    require(folder.is_dir(), f"{folder} is no folder")
+    samples = folder / "samples.csv"
+    return RunFolder(
+        path=folder,
+        records=read_table(folder / "records.csv", RECORD_COLUMNS),
+        runs=read_table(folder / "runs.csv", RUN_COLUMNS),
+        fits=read_table(folder / "fits.csv", FIT_COLUMNS),
+        samples=read_table(samples, SAMPLE_COLUMNS) if samples.exists() else pd.DataFrame(columns=SAMPLE_COLUMNS),
+        curves=_read(folder / "curves.npz", _read_arrays),
+        config=_read(folder / "config.yaml", lambda file: _read_mapping(file, yaml.safe_load)),
+        provenance=_read(folder / "provenance.json", lambda file: _read_mapping(file, json.loads)),
+    )

@@ -1,0 +1,52 @@
+"""F9: the typed configuration as Hydra sees it. The only file of the package that knows Hydra."""
+
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from synthetic_rm.errors import InputError
+from synthetic_rm.settings import Settings, validate
+
+ERRORS = (HydraException, OmegaConfBaseException)
+"""What Hydra raises for input it cannot use."""
+
+
+def _writable(node: Any) -> None:
+    OmegaConf.set_readonly(node, None)
+    for key in node:
+        child = node._get_node(key)
+        if isinstance(child, DictConfig):
+            _writable(child)
+
+
+def register() -> None:
+    """Make `Settings` known to Hydra as the schema that every configuration is checked against."""
+    schema = OmegaConf.structured(Settings)
+    _writable(schema)
+    ConfigStore.instance().store(name="schema", node=schema)
+
+
+def to_settings(config: DictConfig) -> Settings:
+    """Typed, validated settings of a composed configuration.
+
+    Raises:
+        InputError: a value is missing, of the wrong type, or not allowed; one line.
+    """
+    try:
+        settings = OmegaConf.to_object(config)
+    except OmegaConfBaseException as error:
+        raise InputError(one_line(error)) from error
+    assert isinstance(settings, Settings)
+    validate(settings)
+    return settings
+
+
+def one_line(error: BaseException) -> str:
+    """The message of a configuration error on one line, with the key it names."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    dropped = ("object_type=", "reference_type=", "Set the environment variable", "See https")
+    kept = [line for line in lines if not line.startswith(dropped)]
+    return " ".join(kept) if kept else type(error).__name__

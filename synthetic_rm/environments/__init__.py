@@ -1,0 +1,1 @@
+"""Environments: where prompts and demonstrations come from, and who prefers what."""

@@ -1,0 +1,112 @@
+"""F9: one experiment from validated settings to an output folder with tables, figures and report."""
+
+import json
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import yaml
+
+from synthetic_rm.analysis.curves import overoptimization
+from synthetic_rm.analysis.fit_table import fit_table
+from synthetic_rm.analysis.report import redraw
+from synthetic_rm.analysis.run_folder import load_run_folder
+from synthetic_rm.analysis.tables import summary_table
+from synthetic_rm.errors import InputError
+from synthetic_rm.progress import Reporter
+from synthetic_rm.provenance import describe, digest
+from synthetic_rm.release import check_release
+from synthetic_rm.results import best_of_n_tables, write_atomic, write_tables
+from synthetic_rm.settings import Settings, flatten
+from synthetic_rm.simulation import Simulation
+from synthetic_rm.store import Store
+
+FREE = ("output", "store", "runtime.threads", "runtime.progress")
+"""Keys that may differ without changing a result."""
+
+
+def result_config(settings: Settings) -> dict[str, Any]:
+    """Dotted keys of the settings that determine the results."""
+    return {key: value for key, value in flatten(settings).items() if key not in FREE}
+
+
+def prepare_output(settings: Settings) -> Path:
+    """Create the output folder and write config.yaml.
+
+    Raises:
+        InputError: it cannot be written, or holds the results of another configuration (the first other key is named).
+    """
+    folder = Path(settings.output)
+    held = folder / "config.yaml"
+    wanted = json.loads(json.dumps(result_config(settings)))
+    try:
+        if held.exists():
+            found = _flat_yaml(yaml.safe_load(held.read_text()))
+            for key, value in wanted.items():
+                if found.get(key) != value:
+                    raise InputError(
+                        f"output={folder}: holds results with {key}={found.get(key)}, this run has {key}={value}; "
+                        "choose another output"
+                    )
+        folder.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(asdict(settings), sort_keys=False, allow_unicode=True)
+        write_atomic(held, text.encode())
+    except (OSError, yaml.YAMLError, AttributeError) as error:
+        raise InputError(f"output={folder}: cannot be used ({getattr(error, 'strerror', None) or error})") from error
+    return folder
+
+
+def _flat_yaml(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        flat.update(_flat_yaml(item, f"{prefix}{key}.") if isinstance(item, dict) else {f"{prefix}{key}": item})
+    return flat
+
+
+def run(settings: Settings) -> Path:
+    """Run the best-of-n experiment and leave everything in `settings.output`; what the store has is not made again.
+
+    Raises:
+        InputError: the settings cannot be, or a file or folder they name cannot be used.
+    """
+    check_release(settings.environment, list(settings.proxy.sizes), settings.proxy.init)
+    folder = prepare_output(settings)
+    started = time.perf_counter()
+    reporter = Reporter(settings.runtime.progress)
+    device = jax.devices()[0]
+    origin = describe(f"{device.platform}: {device.device_kind}")
+    simulation = Simulation(settings, Store(Path(settings.store), origin), reporter)
+    reporter.say(f"synthetic_rm: {settings.experiment} at scale {settings.scale} into {folder}")
+    tables = best_of_n_tables(simulation)
+    if tables.records.empty:
+        raise RuntimeError("no proxy stayed finite: there is nothing to fit (see runs.csv)")
+    try:
+        write_tables(tables, folder)
+        fits = fit_table(
+            tables.curves,
+            tables.records,
+            rng=np.random.default_rng(0),
+            num_resamples=settings.fit.resamples,
+            level=settings.fit.level,
+            cut=settings.fit.held_out_kl,
+        )
+        write_atomic(folder / "fits.csv", fits.to_csv(index=False, lineterminator="\n").encode())
+        provenance = {
+            **origin,
+            "vmap_width": settings.proxy.vmap_width,
+            "seconds": round(time.perf_counter() - started, 1),
+            "config_hash": digest(result_config(settings)),
+            "world": list(simulation.world.keys),
+        }
+        write_atomic(folder / "provenance.json", (json.dumps(provenance, indent=1) + "\n").encode())
+        report = redraw(folder)
+    except OSError as error:
+        raise InputError(f"output={folder}: cannot be written ({error.strerror or error})") from error
+    written = load_run_folder(folder)
+    verdicts = overoptimization(written.curves, written.records, rng=np.random.default_rng(0))
+    reporter.console.print(summary_table(written.fits, verdicts, written.runs))
+    reporter.say(f"{time.perf_counter() - started:.0f} s; report: {report}")
+    return folder

@@ -1,0 +1,61 @@
+"""F3: a reward model that is a decoder with a scalar head on the last token of the response."""
+
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+import jax
+import jax.numpy as jnp
+
+from synthetic_rm.types import Array, Key, Network, Params, Responses
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class NeuralReward:
+    """score = scale * (head . hidden(last response token) + bias - shift).
+
+    `shift` recentres the reference policy's mean score to 0 and `scale` recalibrates or normalises (paper, section
+    2.2); both are 0 and 1 until `centred` is called, after training.
+    """
+
+    params: Params
+    """{"trunk": of the network, "head": {"weight": [D], "bias": []}}"""
+    shift: Array
+    scale: Array
+    network: Network = field(metadata={"static": True})
+
+    def __call__(self, responses: Responses) -> Array:
+        return self.scale * (raw_scores(self.network, self.params, responses) - self.shift)
+
+    def centred(self, shift: float | Array, scale: float | Array) -> Self:
+        """The same model shifted and scaled."""
+        return replace(self, shift=jnp.asarray(shift, jnp.float32), scale=jnp.asarray(scale, jnp.float32))
+
+
+def neural_reward(network: Network, params: Params) -> NeuralReward:
+    """A reward model as trained: not yet recentred."""
+    return NeuralReward(params, jnp.float32(0.0), jnp.float32(1.0), network)
+
+
+def init_reward(network: Network, key: Key, trunk: Params | None = None) -> Params:
+    """Reward parameters on a given trunk (a pretrained backbone), or on a fresh one. The key is consumed.
+
+    The head starts small, normal with deviation 1 / (D + 1) as in Stiennon et al. (2020).
+    """
+    trunk_key, head_key = jax.random.split(key)
+    width = network.shape.width
+    weight = jax.random.normal(head_key, (width,)) / (width + 1)
+    fresh = network.init(trunk_key) if trunk is None else trunk
+    return {"trunk": fresh, "head": {"weight": weight, "bias": jnp.zeros(())}}
+
+
+def raw_scores(network: Network, params: Params, responses: Responses) -> Array:
+    """Scalar head on the hidden state of the last response token: float32 [...], for responses [...]."""
+    lead = responses.length.shape
+    prompt_length = responses.prompt.shape[-1]
+    tokens = jnp.concatenate([responses.prompt, responses.tokens], axis=-1)
+    hidden = network.hidden(params["trunk"], tokens.reshape(-1, tokens.shape[-1]))
+    last = prompt_length + responses.length.reshape(-1, 1, 1) - 1
+    final = jnp.take_along_axis(hidden, last, axis=1)[:, 0]
+    scores = jnp.matmul(final, params["head"]["weight"], precision="highest") + params["head"]["bias"]
+    return scores.reshape(lead)

@@ -1,0 +1,58 @@
+"""F3: scores of many responses by one reward model or by several of one shape, in batches grouped by length."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from synthetic_rm.types import Array, Responses, RewardModel
+
+BATCH = 256
+
+
+def length_buckets(max_tokens: int, step: int = 8) -> tuple[int, int]:
+    """Response lengths a batch is cut to: one step short of the longest, and the longest."""
+    return (max(1, max_tokens - step), max_tokens)
+
+
+@jax.jit
+def _score_members(members: Any, responses: Responses) -> Array:
+    return jax.lax.map(lambda model: model(responses), members)
+
+
+def _batches(lengths: np.ndarray, max_tokens: int, batch: int) -> Iterator[tuple[np.ndarray, int]]:
+    """(rows [batch], tokens to keep): rows sorted by length, the last of a bucket repeated to fill its batch."""
+    low = 0
+    for cut in length_buckets(max_tokens):
+        rows = np.nonzero((lengths > low) & (lengths <= cut))[0]
+        for start in range(0, len(rows), batch):
+            part = rows[start : start + batch]
+            yield np.pad(part, (0, batch - len(part)), mode="edge"), cut
+        low = cut
+
+
+def score_members(members: Any, responses: Responses, *, batch: int = BATCH) -> np.ndarray:
+    """Scores of reward models of one shape: float32 [members, N].
+
+    Args:
+        members: a reward model whose every array has a leading axis [members].
+        responses: [N] numpy or jax arrays. Short and long responses go in batches of their own, so that padding
+            costs little; scores do not depend on how responses are batched.
+    """
+    prompt, tokens, length = (np.asarray(x) for x in responses)
+    found: list[tuple[np.ndarray, Array]] = []
+    for rows, cut in _batches(length, tokens.shape[1], batch):
+        part = Responses(*(jnp.asarray(x) for x in (prompt[rows], tokens[rows, :cut].astype(np.int32), length[rows])))
+        found.append((rows, _score_members(members, part)))
+    count = jax.tree.leaves(members)[0].shape[0]
+    scores = np.empty((count, len(length)), np.float32)
+    for rows, values in found:
+        scores[:, rows] = np.asarray(values)
+    return scores
+
+
+def score(model: RewardModel, responses: Responses, *, batch: int = BATCH) -> np.ndarray:
+    """Scores of one reward model, float32 [N], of responses [N]."""
+    return score_members(jax.tree.map(lambda x: x[None], model), responses, batch=batch)[0]

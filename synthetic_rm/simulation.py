@@ -1,0 +1,283 @@
+"""F7: the whole experiment: world -> comparisons -> proxies -> best-of-n, each stage through the store."""
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from synthetic_rm.comparisons import draw_groups, label_by_scores, split_groups
+from synthetic_rm.estimators import ns_grid
+from synthetic_rm.losses import pair_margins
+from synthetic_rm.optimizers.best_of_n import Pool, draw_pool, open_pool, response_identity, score_pool
+from synthetic_rm.progress import Reporter
+from synthetic_rm.release import load_release
+from synthetic_rm.rewards.neural import init_reward, neural_reward
+from synthetic_rm.scoring import score
+from synthetic_rm.settings import Settings
+from synthetic_rm.store import Artifact, Store
+from synthetic_rm.training.reward import evaluate_reward, reward_learning_rate, train_reward
+from synthetic_rm.types import Comparisons, Network, Responses
+from synthetic_rm.weights import load_params, save_params
+from synthetic_rm.world import Builder, World, abstract_reward, network_count, network_for
+
+
+@dataclass(frozen=True)
+class ProxyGroup:
+    """The proxies of one size: every seed, as trained."""
+
+    size: int
+    network: Network
+    params: Any
+    """[seeds, ...]"""
+    artifact: Artifact
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """One experiment's stages, made on demand and reused where the store has them."""
+
+    settings: Settings
+    store: Store
+    reporter: Reporter
+
+    @cached_property
+    def world(self) -> World:
+        s = self.settings
+        if s.environment.release is not None:
+            return load_release(s.environment.release, dtype=s.runtime.dtype)
+        return Builder(s.environment, self.store, self.reporter, s.runtime.dtype).world()
+
+    @cached_property
+    def comparisons(self) -> Artifact:
+        """Draw groups of reference responses (or of human-written ones) and label them."""
+        settings, world = self.settings.comparisons, self.world
+        config = {**asdict(settings), "dtype": self.settings.runtime.dtype}
+
+        def make(folder: Path) -> dict[str, Any]:
+            data = self._human_comparisons() if settings.labels == "human" else self._gold_comparisons()
+            arrays = {
+                **{name: np.asarray(value) for name, value in data.responses._asdict().items()},
+                "target": np.asarray(data.target),
+                "weight": np.asarray(data.weight),
+            }
+            save_file(arrays, folder / "comparisons.safetensors")
+            dropped = float(1 - arrays["weight"].mean())
+            return {
+                "groups": len(arrays["target"]),
+                "dropped": dropped,
+                "mean_length": float(arrays["length"].mean()),
+            }
+
+        return self.store.get("comparisons", config, world.keys, make)
+
+    def _human_comparisons(self) -> Comparisons:
+        s = self.settings.comparisons
+        rng = np.random.default_rng(s.seed)
+        environment = self.world.environment
+        held_out = max(1, round(s.num * s.held_out))
+        parts = [
+            environment.human_comparisons(split, rng, group_size=s.group_size, num_groups=count, kind="rater")
+            for split, count in (("train", s.num - held_out), ("validation", held_out))
+        ]
+        return jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
+
+    def _gold_comparisons(self) -> Comparisons:
+        s, world = self.settings.comparisons, self.world
+        with self.reporter.bar("comparisons", s.num, "groups") as bar:
+            done = 0
+
+            def on_chunk(total: int) -> None:
+                nonlocal done
+                bar.advance(total - done)
+                done = total
+
+            drawn = draw_groups(
+                world.reference,
+                world.reference_params,
+                world.environment.prompts("train"),
+                jax.random.key(s.seed),
+                num_groups=s.num,
+                group_size=s.group_size,
+                max_tokens=world.environment.response_tokens,
+                on_chunk=on_chunk,
+            )
+        flat = Responses(*(x.reshape(-1, *x.shape[2:]) for x in drawn))
+        native = score(world.gold, flat).reshape(s.num, s.group_size) * world.gold_scale
+        target, weight = label_by_scores(native, np.random.default_rng(s.seed), kind=s.labels, noise=s.noise)  # type: ignore[arg-type]
+        return Comparisons(drawn, target, weight)  # type: ignore[arg-type]
+
+    def comparison_parts(self) -> tuple[Comparisons, Comparisons]:
+        """(training, held-out) comparisons as device arrays."""
+        stored = load_file(self.comparisons.path / "comparisons.safetensors")
+        responses = Responses(*(jnp.asarray(stored[name]) for name in Responses._fields))
+        data = Comparisons(responses, jnp.asarray(stored["target"]), jnp.asarray(stored["weight"]))
+        return split_groups(data, self.settings.comparisons.held_out)
+
+    def proxies(self, size: int) -> ProxyGroup:
+        """Train the proxies of one size, every seed from its own start and in its own order."""
+        s, world = self.settings.proxy, self.world
+        vocab = world.environment.vocab
+        network = network_for(size, vocab, self.settings.runtime.dtype)
+        count = network_count(size, vocab, reward_head=True)
+        rate = s.learning_rate if s.learning_rate is not None else reward_learning_rate(count.total)
+        config = {
+            "size": size,
+            "shape": list(network.shape),
+            "seeds": s.seeds,
+            "init": s.init,
+            "epochs": s.epochs,
+            "batch": s.batch,
+            "learning_rate": rate,
+            "vmap_width": s.vmap_width,
+            "dtype": self.settings.runtime.dtype,
+        }
+
+        def make(folder: Path) -> dict[str, Any]:
+            training, held_out = self.comparison_parts()
+            trunk = world.backbones[size] if s.init == "backbone" else None
+            starts = [init_reward(network, jax.random.key(1000 + seed), trunk) for seed in range(s.seeds)]
+            params = jax.tree.map(lambda *x: jnp.stack(x), *starts)
+            steps = max(1, int(training.target.shape[0] * s.epochs) // s.batch)
+            with self.reporter.bar(f"proxies {count.total:,} x {s.seeds}", steps, "steps") as bar:
+                result = train_reward(
+                    network,
+                    params,
+                    training,
+                    seeds=[2000 + seed for seed in range(s.seeds)],
+                    epochs=s.epochs,
+                    batch=s.batch,
+                    learning_rate=rate,
+                    width=s.vmap_width,
+                    on_chunk=lambda _, losses: bar.advance(losses.shape[1], f"loss {losses.mean():.3f}"),
+                )
+            save_params(folder / "params.safetensors", result.params)
+            members = [jax.tree.map(lambda x, i=i: x[i], result.params) for i in range(s.seeds)]
+            metrics = [evaluate_reward(network, member, held_out) for member in members]
+            return {
+                "size": size,
+                **count._asdict(),
+                "learning_rate": rate,
+                "steps": steps,
+                "train_loss": [float(losses[-50:].mean()) for losses in result.losses],
+                "validation_loss": [float(m.loss) for m in metrics],
+                "validation_accuracy": [float(m.accuracy) for m in metrics],
+                "finite": [bool(x) for x in result.finite],
+            }
+
+        artifact = self.store.get("proxy", config, [self.comparisons.key, *world.keys], make)
+        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((s.seeds, *x.shape), x.dtype), abstract_reward(network))
+        return ProxyGroup(size, network, load_params(artifact.path / "params.safetensors", like), artifact)
+
+    def eval_prompts(self) -> np.ndarray:
+        """Held-out prompts [prompts, P] on which optimizers are measured."""
+        s = self.settings.best_of_n
+        prompts = self.world.environment.prompts("test")
+        order = np.random.default_rng(s.seed).permutation(len(prompts))[: s.prompts]
+        return prompts[order]
+
+    @cached_property
+    def pool(self) -> Artifact:
+        """Draw the best-of-n pool of the reference policy."""
+        s, world = self.settings.best_of_n, self.world
+        config = {
+            "prompts": s.prompts,
+            "samples": s.samples,
+            "at_once": [s.prompts_at_once, s.samples_at_once],
+            "seed": s.seed,
+            "dtype": self.settings.runtime.dtype,
+        }
+
+        def make(folder: Path) -> dict[str, Any]:
+            prompts = self.eval_prompts()
+            total = len(prompts) * s.samples
+            with self.reporter.bar("pool", total, "samples") as bar:
+                pool = draw_pool(
+                    world.reference,
+                    world.reference_params,
+                    prompts,
+                    jax.random.key(4000 + s.seed),
+                    folder,
+                    samples=s.samples,
+                    max_tokens=world.environment.response_tokens,
+                    prompts_at_once=s.prompts_at_once,
+                    samples_at_once=s.samples_at_once,
+                    on_chunk=bar.advance,
+                )
+            identity = response_identity(pool)
+            np.save(folder / "identity.npy", identity.astype(np.int32), allow_pickle=False)
+            distinct = np.mean([len(np.unique(row)) / len(row) for row in identity])
+            return {"prompts": len(prompts), "mean_length": float(pool.length.mean()), "distinct": float(distinct)}
+
+        return self.store.get("pool", config, world.keys, make)
+
+    def open_pool(self) -> Pool:
+        return open_pool(self.pool.path)
+
+    def pool_scores(self, members: Any, title: str, parents: list[str]) -> Artifact:
+        """Scores of reward models (leading axis [members]) over the pool, as `scores.npy` [members, prompts, N]."""
+
+        def make(folder: Path) -> dict[str, Any]:
+            pool = self.open_pool()
+            with self.reporter.bar(title, pool.length.size, "samples") as bar:
+                scores = score_pool(members, pool, folder / "scores.npy", on_chunk=bar.advance)
+            return {"finite": [bool(np.isfinite(member).all()) for member in scores]}
+
+        return self.store.get("scores", {}, [self.pool.key, *parents], make)
+
+    def gold_scores(self) -> np.ndarray:
+        """[prompts, N] gold scores of the pool, in standard deviations of the reference."""
+        members = jax.tree.map(lambda x: x[None], self.world.gold)
+        artifact = self.pool_scores(members, "gold scores the pool", ["gold", *self.world.keys])
+        return np.load(artifact.path / "scores.npy", mmap_mode="r", allow_pickle=False)[0]
+
+    def proxy_scores(self, group: ProxyGroup) -> np.ndarray:
+        """[seeds, prompts, N] raw proxy scores of the pool."""
+        members = jax.vmap(lambda params: neural_reward(group.network, params))(group.params)
+        artifact = self.pool_scores(members, f"proxies {group.size:,} score the pool", [group.artifact.key])
+        return np.load(artifact.path / "scores.npy", mmap_mode="r", allow_pickle=False)
+
+    def recalibration(self, group: ProxyGroup) -> list[float]:
+        """Per seed, the factor on the proxy's logits that minimises cross-entropy to gold's soft labels (section 2.2).
+
+        s* = argmin_s mean CE(s(g_a - g_b), s(s (r_a - r_b))) over the held-out comparisons, gold on its native scale.
+        """
+        held_out = self.comparison_parts()[1].responses
+        groups, size = held_out.length.shape
+        flat = Responses(*(x.reshape(-1, *x.shape[2:]) for x in held_out))
+        gold = pair_margins(jnp.asarray(score(self.world.gold, flat) * self.world.gold_scale).reshape(groups, size))
+        found = []
+        for seed in range(self.settings.proxy.seeds):
+            params = jax.tree.map(lambda x, seed=seed: x[seed], group.params)
+            raw = score(neural_reward(group.network, params), flat).reshape(groups, size)
+            found.append(recalibration_factor(np.asarray(pair_margins(jnp.asarray(raw))), np.asarray(gold)))
+        return found
+
+    def pressures(self) -> np.ndarray:
+        """[k] the values of n measured."""
+        s = self.settings.best_of_n
+        return ns_grid(s.max_n or s.samples, s.points)
+
+
+def recalibration_factor(proxy_margins: np.ndarray, gold_margins: np.ndarray) -> float:
+    """argmin_s mean CE(s(gold margin), s(s * proxy margin)), s the logistic function; NaN if margins are not finite.
+
+    The objective is convex in s; its minimum is found by bracketed scalar minimisation.
+    """
+    from scipy.optimize import minimize_scalar
+
+    proxy, gold = (np.asarray(x, np.float64).ravel() for x in (proxy_margins, gold_margins))
+    spread = proxy.std()
+    if not np.isfinite(spread) or spread == 0:
+        return float("nan")
+    target = 0.5 * (1 + np.tanh(gold / 2))
+
+    def cross_entropy(scale: float) -> float:
+        margin = scale * proxy / spread
+        return float(np.mean(np.logaddexp(0.0, margin) - target * margin))
+
+    return float(minimize_scalar(cross_entropy, bounds=(-20.0, 20.0), method="bounded").x / spread)

@@ -1,0 +1,126 @@
+"""F7: content-addressed artifacts: a finished stage is found again by everything that determines it.
+
+    store/<stage>/<first 20 digits of the key>/manifest.json and the stage's files
+
+The key is the SHA-256 of the stage's name and version, its configuration, and the keys of its parents. A stage is made in a
+folder of another name and renamed when it is whole, so what has its final name is complete.
+"""
+
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from synthetic_rm.errors import InputError
+from synthetic_rm.provenance import digest, file_digest
+
+VERSIONS = {
+    "tokenizer": 1,
+    "backbone": 1,
+    "reference": 1,
+    "gold": 1,
+    "comparisons": 1,
+    "proxy": 1,
+    "pool": 1,
+    "scores": 1,
+}
+"""Raised when a stage's code changes what it makes, so that older artifacts are no longer found."""
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished stage."""
+
+    path: Path
+    key: str
+    manifest: dict[str, Any]
+    reused: bool
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The stage's own numbers."""
+        return dict(self.manifest["facts"])
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of artifacts; `origin` (commit, device, versions) is written into every manifest it makes."""
+
+    root: Path
+    origin: Mapping[str, Any]
+
+    def get(
+        self,
+        stage: str,
+        config: Mapping[str, Any],
+        parents: Sequence[str],
+        make: Callable[[Path], Mapping[str, Any]],
+    ) -> Artifact:
+        """The artifact of this stage, made by `make` if it is not there yet.
+
+        Args:
+            config: plain values that, with the parents' keys, determine the result.
+            make: writes the stage's files into the folder it is given and returns its facts (plain numbers).
+        Raises:
+            InputError: the store cannot be written, or holds a damaged artifact.
+        """
+        identity = {"stage": stage, "version": VERSIONS[stage], "config": dict(config), "parents": list(parents)}
+        key = digest(identity)
+        path = self.root / stage / key[:20]
+        if path.exists():
+            return Artifact(path, key, read_manifest(path, key), reused=True)
+        scratch = self.root / stage / f".{key[:20]}-{uuid.uuid4().hex[:8]}"
+        try:
+            scratch.mkdir(parents=True)
+            started = time.perf_counter()
+            facts = dict(make(scratch))
+            manifest = {
+                **identity,
+                "key": key,
+                "seconds": round(time.perf_counter() - started, 3),
+                "facts": facts,
+                "files": {p.name: [p.stat().st_size, file_digest(p)] for p in sorted(scratch.iterdir())},
+                **self.origin,
+            }
+            (scratch / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+            publish(scratch, path)
+        except OSError as error:
+            raise InputError(f"store={self.root}: cannot be written ({error.strerror or error})") from error
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        return Artifact(path, key, read_manifest(path, key), reused=False)
+
+
+def publish(scratch: Path, path: Path) -> None:
+    """Give a finished folder its final name; one that another process finished first stays."""
+    try:
+        os.rename(scratch, path)
+    except OSError:
+        if not path.exists():
+            raise
+
+
+def read_manifest(path: Path, key: str) -> dict[str, Any]:
+    """The manifest of an artifact, its files' sizes checked.
+
+    Raises:
+        InputError: the manifest is missing or of another key, or a file is missing or of another size.
+    """
+    remedy = "remove that folder and run again"
+    try:
+        manifest = json.loads((path / "manifest.json").read_text())
+        recorded, files = manifest["key"], dict(manifest["files"])
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"store: {path} has no readable manifest.json; {remedy}") from error
+    if recorded != key:
+        raise InputError(f"store: {path} holds key {recorded[:20]}, expected {key[:20]}; {remedy}")
+    for name, (size, _) in files.items():
+        found = (path / name).stat().st_size if (path / name).is_file() else None
+        if found != size:
+            raise InputError(f"store: {path / name} has {found} bytes, its manifest says {size}; {remedy}")
+    return manifest

@@ -1,0 +1,132 @@
+"""F5: the one training loop: Adam in jitted chunks of steps, mapped over seeds, host work between chunks.
+
+A seed whose loss or gradient is not finite stops there, keeps its last finite parameters, and touches no neighbour.
+"""
+
+import math
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from synthetic_rm.types import Array, Params
+
+Loss = Callable[[Params, Any, Array], Array]
+"""(params, data, rows [B]) -> scalar loss of the batch made of these rows of the data."""
+OnChunk = Callable[[int, np.ndarray], None]
+"""(steps done, losses [seeds, steps of this chunk]): called on the host after every chunk."""
+
+GRADIENT_NORM = 1.0
+WARMUP = 0.05
+FINAL_LEARNING_RATE = 0.1
+
+
+class TrainState(NamedTuple):
+    """Everything that changes along one seed's run."""
+
+    params: Params
+    tx: Any
+    """state of the gradient optimiser"""
+    step: Array
+    alive: Array
+    """false once a loss or gradient was not finite"""
+
+
+class TrainResult(NamedTuple):
+    params: Params
+    """[seeds, ...]"""
+    losses: np.ndarray
+    """[seeds, steps]"""
+    finite: np.ndarray
+    """[seeds] false for a seed that stopped"""
+
+
+def learning_rate_at(step: Array, steps: Array, peak: Array) -> Array:
+    """Linear warm-up over the first 5% of the steps, then a cosine to 10% of the peak (InstructGPT, appendix C)."""
+    warm = jnp.maximum(1.0, WARMUP * steps)
+    progress = jnp.clip((step - warm) / jnp.maximum(1.0, steps - warm), 0.0, 1.0)
+    cosine = FINAL_LEARNING_RATE + (1 - FINAL_LEARNING_RATE) * 0.5 * (1 + jnp.cos(math.pi * progress))
+    return peak * jnp.minimum((step + 1) / warm, 1.0) * cosine
+
+
+@cache
+def gradient_transformation() -> optax.GradientTransformation:
+    """Gradients clipped to global norm 1, then Adam (b1 = .9, b2 = .98); the learning rate is applied in `_step`."""
+    return optax.chain(optax.clip_by_global_norm(GRADIENT_NORM), optax.scale_by_adam(b2=0.98, eps=1e-8))
+
+
+def _step(loss: Loss, data: Any, peak: Array, steps: Array, state: TrainState, rows: Array) -> tuple[TrainState, Array]:
+    value, gradient = jax.value_and_grad(loss)(state.params, data, rows)
+    update, tx = gradient_transformation().update(gradient, state.tx, state.params)
+    rate = learning_rate_at(state.step.astype(jnp.float32), steps, peak)
+    params = optax.apply_updates(state.params, jax.tree.map(lambda u: -rate * u, update))
+    finite = jnp.isfinite(value) & jnp.isfinite(optax.global_norm(gradient))
+    move = state.alive & finite & (state.step < steps)
+    kept = jax.tree.map(partial(jnp.where, move), (params, tx), (state.params, state.tx))
+    ended = state.step >= steps
+    return TrainState(*kept, state.step + 1, state.alive & (finite | ended)), value
+
+
+@partial(jax.jit, static_argnames=("loss", "width"), donate_argnames=("state",))
+def run_chunk(
+    state: TrainState, data: Any, plan: Array, peak: Array, steps: Array, *, loss: Loss, width: int
+) -> tuple[TrainState, Array]:
+    """One chunk of steps for every seed: state [seeds, ...], plan [seeds, chunk, B] -> (state, losses [seeds, chunk]).
+
+    Seeds run `width` at a time under vmap, one group after another; the width changes speed and low bits only.
+    """
+
+    def one_seed(args: tuple[TrainState, Array, Array]) -> tuple[TrainState, Array]:
+        seed_state, seed_plan, seed_peak = args
+        return jax.lax.scan(partial(_step, loss, data, seed_peak, steps), seed_state, seed_plan)
+
+    return jax.lax.map(one_seed, (state, plan, peak), batch_size=width)
+
+
+def batch_plan(rng: np.random.Generator, num_rows: int, batch: int, steps: int) -> np.ndarray:
+    """Rows of every step [steps, batch]: whole shuffled passes over the data, one after another."""
+    passes = math.ceil(steps * batch / num_rows)
+    order = np.concatenate([rng.permutation(num_rows) for _ in range(passes)])
+    return order[: steps * batch].reshape(steps, batch).astype(np.int32)
+
+
+def train(
+    loss: Loss,
+    params: Params,
+    data: Any,
+    plan: np.ndarray,
+    learning_rate: float | np.ndarray,
+    *,
+    width: int = 1,
+    chunk: int = 50,
+    on_chunk: OnChunk | None = None,
+) -> TrainResult:
+    """Minimise `loss` from `params` along `plan`.
+
+    Args:
+        loss: a module-level function or a cached one: it is a static argument, equal functions compile once.
+        params: [seeds, ...] starting points; copied, not donated.
+        plan: [seeds, steps, B] rows of the data for every step of every seed.
+        learning_rate: peak learning rate, one for all or [seeds]; traced, so a sweep over it compiles once.
+        width: seeds under one vmap. chunk: steps between returns to the host.
+    """
+    seeds, steps, _ = plan.shape
+    chunks = max(1, math.ceil(steps / chunk))
+    size = math.ceil(steps / chunks)
+    padded = np.concatenate([plan, np.repeat(plan[:, -1:], chunks * size - steps, axis=1)], axis=1)
+    tx = jax.vmap(gradient_transformation().init)(params)
+    state = TrainState(jax.tree.map(jnp.copy, params), tx, jnp.zeros(seeds, jnp.int32), jnp.ones(seeds, bool))
+    peak = jnp.broadcast_to(jnp.asarray(learning_rate, jnp.float32), (seeds,))
+    total = jnp.asarray(steps, jnp.float32)
+    losses = []
+    for start in range(0, chunks * size, size):
+        part = jnp.asarray(padded[:, start : start + size])
+        state, values = run_chunk(state, data, part, peak, total, loss=loss, width=min(width, seeds))
+        losses.append(np.asarray(values)[:, : max(0, steps - start)])
+        if on_chunk is not None:
+            on_chunk(min(start + size, steps), losses[-1])
+    return TrainResult(state.params, np.concatenate(losses, axis=1), np.asarray(state.alive))

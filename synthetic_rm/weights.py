@@ -1,0 +1,40 @@
+"""F1: parameters as safetensors files: named arrays, no code."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from synthetic_rm.errors import InputError
+
+
+def _names(params: Any) -> dict[str, Any]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+    return {".".join(str(getattr(k, "key", getattr(k, "name", k))) for k in path): leaf for path, leaf in leaves}
+
+
+def save_params(path: Path, params: Any) -> None:
+    """Write a pytree of dictionaries as safetensors, each array named by its path."""
+    save_file({name: np.asarray(leaf, order="C") for name, leaf in _names(params).items()}, path)
+
+
+def load_params(path: Path, like: Any) -> Any:
+    """Read what `save_params` wrote into the structure and shapes of `like` (arrays or their abstract values).
+
+    Raises:
+        InputError: the file is missing or damaged, or its arrays are not those of `like`; the first is named.
+    """
+    try:
+        stored = load_file(path)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise InputError(f"weights file {path}: missing or damaged ({error})") from error
+    wanted = _names(like)
+    for name in sorted(set(stored) ^ set(wanted)):
+        raise InputError(f"weights file {path}: array {name!r} is {'missing' if name in wanted else 'not expected'}")
+    for name, leaf in wanted.items():
+        if stored[name].shape != leaf.shape:
+            raise InputError(f"weights file {path}: {name!r} has shape {stored[name].shape}, expected {leaf.shape}")
+    return jax.tree.unflatten(jax.tree.structure(like), [jax.numpy.asarray(stored[name]) for name in wanted])

@@ -1,0 +1,85 @@
+"""Budgets, shapes and counts agree with each other and with the arrays that are made."""
+
+import math
+from itertools import pairwise
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synthetic_rm.errors import InputError
+from synthetic_rm.ladder import TOLERANCE, count_parameters, head_width, shape_for_budget, shape_of_width
+from synthetic_rm.networks import transformer
+from synthetic_rm.rewards.neural import init_reward
+
+SMALLEST = count_parameters(shape_of_width(2, 1024)).total
+
+
+@pytest.mark.parametrize("budget", [2_000, 12_000, 150_000, 3_000_000, 400_000_000])
+def test_counts_are_the_sizes_of_the_arrays(budget: int) -> None:
+    """By shape arithmetic alone, so that hundreds of millions cost nothing."""
+    shape = shape_for_budget(budget, 1024)
+    network = transformer(shape)
+    params = jax.eval_shape(lambda key: init_reward(network, key), jax.random.key(0))
+    sizes = {part: sum(math.prod(x.shape) for x in jax.tree.leaves(params[part])) for part in params}
+    embedding = math.prod(params["trunk"]["embed"]["embedding"].shape)
+    bare, scored = count_parameters(shape), count_parameters(shape, reward_head=True)
+    assert bare == (sizes["trunk"], sizes["trunk"] - embedding)
+    assert scored == (sizes["trunk"] + sizes["head"], sizes["trunk"] + sizes["head"] - embedding)
+    assert abs(math.log(bare.total / budget)) < math.log(1.25)
+    rows = jax.ShapeDtypeStruct((1, 3), np.int32)
+    assert jax.eval_shape(network.hidden, params["trunk"], rows).shape == (1, 3, shape.width)
+
+
+@given(st.floats(math.log(2_200), math.log(1e9)), st.sampled_from([11, 259, 1024, 5000]))
+def test_no_shape_of_the_ladder_is_nearer_to_the_budget(log_budget: float, vocab: int) -> None:
+    budget = round(math.exp(log_budget))
+    smallest = count_parameters(shape_of_width(2, vocab)).total
+    if budget < smallest:
+        return
+    shape = shape_for_budget(budget, vocab)
+    assert shape == shape_of_width(shape.width, vocab)
+
+    def miss(width: int) -> float:
+        return abs(math.log(count_parameters(shape_of_width(width, vocab)).total / budget))
+
+    step = 64
+    allowed = (w for w in range(max(2, shape.width - step), shape.width + step + 1, 2) if w % head_width(w) == 0)
+    assert miss(shape.width) == min(miss(w) for w in allowed)
+
+
+def test_sizes_grow_with_the_budget_and_with_the_width() -> None:
+    totals = [count_parameters(shape_for_budget(round(b), 1024)).total for b in np.geomspace(2_100, 5e8, 40)]
+    assert totals == sorted(totals) and len(set(totals)) > 30
+    by_width = [count_parameters(shape_of_width(w, 1024)) for w in range(2, 4097, 2)]
+    assert all(
+        a.total < b.total and a.non_embedding < b.non_embedding for a, b in pairwise(by_width)
+    )
+
+
+def test_heads_divide_the_width_evenly_and_can_be_rotated() -> None:
+    for budget in np.geomspace(2_100, 2e9, 60):
+        shape = shape_for_budget(round(budget), 1024)
+        assert shape.width % shape.heads == 0
+        assert (shape.width // shape.heads) % 2 == 0
+        assert shape.hidden / shape.width == pytest.approx(8 / 3, rel=0.1 if shape.width >= 64 else 0.3)
+
+
+@pytest.mark.parametrize("budget", [-5, 0, 1, round(SMALLEST / TOLERANCE) - 1])
+def test_a_budget_below_the_ladder_names_itself_and_the_smallest(budget: int) -> None:
+    with pytest.raises(InputError) as error:
+        shape_for_budget(budget, 1024)
+    message = str(error.value)
+    assert f" {budget}:" in message and "\n" not in message
+    assert budget <= 0 or str(SMALLEST) in message
+
+
+def test_a_budget_just_within_the_tolerance_gets_the_smallest() -> None:
+    assert shape_for_budget(math.ceil(SMALLEST / TOLERANCE), 1024).width == 2
+
+
+def test_a_budget_beyond_the_ladder_is_refused() -> None:
+    with pytest.raises(InputError, match="10000000000000"):
+        shape_for_budget(10**13, 1024)
