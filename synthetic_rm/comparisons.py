@@ -56,7 +56,8 @@ def draw_groups(
         parts.append(jax.tree.map(np.asarray, responses))
         if on_chunk is not None:
             on_chunk(min(start + at_once, num_groups))
-    return Responses(*(np.concatenate([part[i] for part in parts])[:num_groups] for i in range(3)))
+    whole = jax.tree.map(lambda *x: np.concatenate(x)[:num_groups], *parts)
+    return Responses(*whole)
 
 
 def label_by_scores(

@@ -70,7 +70,8 @@ def read_release_manifest(folder: Path) -> dict[str, Any]:
         found = file_digest(path)
         if found != recorded["sha256"]:
             raise InputError(
-                f"release {folder.name}: file {path} has SHA-256 {found[:16]}, its manifest says {recorded['sha256'][:16]}"
+                f"release {folder.name}: file {path} has SHA-256 {found[:16]}, "
+                f"its manifest says {recorded['sha256'][:16]}"
             )
     return dict(manifest)
 

@@ -24,17 +24,20 @@ class BuildSettings:
     gold_size: int = 430_000
     backbone_sizes: list[int] = field(default_factory=lambda: [2_000, 4_000, 9_000, 20_000, 80_000])
     reference_steps: int = 2_000
-    gold_steps: int = 1_000
-    backbone_steps: int = 1_500
+    gold_steps: int = 1_500
+    """language-model steps before gold's ranking loss"""
+    backbone_steps: int = 1_000
     batch: int = 96
     """snippets in a language-model batch"""
     sft_epochs: float = 1.0
-    gold_groups: int = 8_000
+    gold_groups: int = 16_000
     """K-way groups of human-rated snippets that gold is trained on"""
     gold_group_size: int = 8
     gold_batch: int = 16
     """groups in a batch"""
     gold_learning_rate: float = 1e-3
+    gold_token_dropout: float = 0.15
+    """share of the tokens hidden while gold is trained: it keeps the model from learning snippets by heart"""
     calibration_samples: int = 8_192
     """reference responses over which gold is recentred and scaled"""
     seed: int = 0
@@ -176,6 +179,8 @@ def validate(settings: Settings) -> None:
     _at_least(flat, 260, "environment.vocab")
     _at_least(flat, 100, "fit.resamples")
     _between(flat, "fit.level", 0, 1)
+    dropout = settings.environment.build.gold_token_dropout
+    require(0 <= dropout < 1, f"environment.build.gold_token_dropout={dropout}: allowed is 0 to below 1")
     _between(flat, "comparisons.held_out", 0, 1)
     for key in ("proxy.epochs", "environment.build.sft_epochs", "fit.held_out_kl"):
         _between(flat, key, 0, math.inf)

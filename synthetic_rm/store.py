@@ -2,8 +2,8 @@
 
     store/<stage>/<first 20 digits of the key>/manifest.json and the stage's files
 
-The key is the SHA-256 of the stage's name and version, its configuration, and the keys of its parents. A stage is made in a
-folder of another name and renamed when it is whole, so what has its final name is complete.
+The key is the SHA-256 of the stage's name and version, its configuration, and the keys of its parents. A stage is
+made in a folder of another name and renamed when it is whole, so what has its final name is complete.
 """
 
 import json

@@ -73,11 +73,11 @@ class Policy(NamedTuple):
 
     init: Callable[[Key], Params]
     sample: Callable[[Params, Key, Array, int, int], tuple[Responses, Array]]
-    """(params, key (consumed), prompts [G, P], N, T) -> (responses [G, N], log-probabilities [G, N] of whole responses)."""
+    """(params, key (consumed), prompts [G, P], N, T) -> (responses [G, N], their log-probabilities [G, N])."""
     log_prob: Callable[[Params, Responses], Array]
     """(params, responses [B]) -> log-probability of every response token, float32 [B, T], 0 beyond `length`."""
     kl: Callable[[Params, Params, Responses], Array]
-    """(params, reference params, responses [B]) -> exact token KL(params || reference) summed over the response, [B]."""
+    """(params, reference params, responses [B]) -> exact token KL(params || reference) summed over tokens, [B]."""
 
 
 class Comparisons(NamedTuple):

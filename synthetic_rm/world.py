@@ -22,7 +22,7 @@ from synthetic_rm.settings import BuildSettings, EnvironmentSettings
 from synthetic_rm.store import Artifact, Store
 from synthetic_rm.training.reward import train_reward
 from synthetic_rm.training.supervised import evaluate_language_model, token_rows, train_language_model
-from synthetic_rm.types import Network, Params, Responses
+from synthetic_rm.types import PAD, Network, Params, Responses
 from synthetic_rm.weights import load_params, save_params
 
 LEARNING_RATE = 3e-3
@@ -53,7 +53,7 @@ class World:
 
 def network_for(budget: int, vocab: int, dtype: str = "float32") -> Network:
     """The ladder's network for a parameter budget, computing in `dtype`."""
-    return transformer(shape_for_budget(budget, vocab), jnp.dtype(dtype).type)
+    return transformer(shape_for_budget(budget, vocab), {"float32": jnp.float32, "bfloat16": jnp.bfloat16}[dtype])
 
 
 def network_count(budget: int, vocab: int, *, reward_head: bool = False) -> ParameterCount:
@@ -201,6 +201,7 @@ class Builder:
                 num_groups=build.gold_groups,
                 kind="share",
             )
+            groups = groups._replace(responses=hide_tokens(groups.responses, build.gold_token_dropout, build.seed))
             with self.reporter.bar("gold reward model", build.gold_groups // build.gold_batch, "steps") as bar:
                 result = train_reward(
                     network,
@@ -257,6 +258,17 @@ class Builder:
             dtype=self.dtype,
             stages=(tokenizer, start, reference, gold_start, gold, *trunks),
         )
+
+
+def hide_tokens(responses: Responses, rate: float, seed: int) -> Responses:
+    """Responses with a random share of their tokens, the begin token apart, replaced by `PAD`."""
+    rng = np.random.default_rng([seed, 1])
+    prompt, tokens = (np.array(x) for x in (responses.prompt, responses.tokens))
+    hidden = rng.random(prompt.shape) < rate
+    hidden[..., 0] = False
+    prompt[hidden] = PAD
+    tokens[rng.random(tokens.shape) < rate] = PAD
+    return Responses(jnp.asarray(prompt), jnp.asarray(tokens), jnp.asarray(responses.length))
 
 
 def calibrate(

@@ -6,7 +6,7 @@ from itertools import pairwise
 import jax
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from synthetic_rm.errors import InputError
@@ -33,12 +33,10 @@ def test_counts_are_the_sizes_of_the_arrays(budget: int) -> None:
     assert jax.eval_shape(network.hidden, params["trunk"], rows).shape == (1, 3, shape.width)
 
 
+@example(math.log(25_000), 64)  # between two rungs far apart
 @given(st.floats(math.log(2_200), math.log(1e9)), st.sampled_from([11, 259, 1024, 5000]))
 def test_no_shape_of_the_ladder_is_nearer_to_the_budget(log_budget: float, vocab: int) -> None:
-    budget = round(math.exp(log_budget))
-    smallest = count_parameters(shape_of_width(2, vocab)).total
-    if budget < smallest:
-        return
+    budget = max(round(math.exp(log_budget)), count_parameters(shape_of_width(2, vocab)).total)
     shape = shape_for_budget(budget, vocab)
     assert shape == shape_of_width(shape.width, vocab)
 
@@ -54,9 +52,7 @@ def test_sizes_grow_with_the_budget_and_with_the_width() -> None:
     totals = [count_parameters(shape_for_budget(round(b), 1024)).total for b in np.geomspace(2_100, 5e8, 40)]
     assert totals == sorted(totals) and len(set(totals)) > 30
     by_width = [count_parameters(shape_of_width(w, 1024)) for w in range(2, 4097, 2)]
-    assert all(
-        a.total < b.total and a.non_embedding < b.non_embedding for a, b in pairwise(by_width)
-    )
+    assert all(a.total < b.total and a.non_embedding < b.non_embedding for a, b in pairwise(by_width))
 
 
 def test_heads_divide_the_width_evenly_and_can_be_rotated() -> None:

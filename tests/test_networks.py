@@ -173,11 +173,11 @@ def test_vmap_over_parameters_equals_a_loop(network: Network, hidden: Hidden, to
 
 def test_initial_parameters_are_a_function_of_the_key(network: Network) -> None:
     """The same key, the same numbers; and no two matrices, of one key or of two, share their draws."""
-    starts = jax.jit(jax.vmap(network.init))(jax.vmap(jax.random.key)(jnp.array([6, 6, 7])))
+    first, again, other = (jax.tree.leaves(network.init(jax.random.key(k))) for k in (6, 6, 7))
     draws = []
-    for x in jax.tree.leaves(starts):
-        np.testing.assert_array_equal(x[0], x[1])
-        draws += [float(x[0].ravel()[0]), float(x[2].ravel()[0])] if x.ndim == 3 else []
+    for x, y, z in zip(first, again, other, strict=True):
+        np.testing.assert_array_equal(x, y)
+        draws += [float(x.ravel()[0]), float(z.ravel()[0])] if x.ndim == 2 else []
     assert len(set(draws)) == len(draws) == 2 * (1 + 7 * SHAPE.layers)
 
 

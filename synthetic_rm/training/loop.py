@@ -66,9 +66,9 @@ def _step(loss: Loss, data: Any, peak: Array, steps: Array, state: TrainState, r
     params = optax.apply_updates(state.params, jax.tree.map(lambda u: -rate * u, update))
     finite = jnp.isfinite(value) & jnp.isfinite(optax.global_norm(gradient))
     move = state.alive & finite & (state.step < steps)
-    kept = jax.tree.map(partial(jnp.where, move), (params, tx), (state.params, state.tx))
+    params, tx = jax.tree.map(partial(jnp.where, move), (params, tx), (state.params, state.tx))
     ended = state.step >= steps
-    return TrainState(*kept, state.step + 1, state.alive & (finite | ended)), value
+    return TrainState(params, tx, state.step + 1, state.alive & (finite | ended)), value
 
 
 @partial(jax.jit, static_argnames=("loss", "width"), donate_argnames=("state",))

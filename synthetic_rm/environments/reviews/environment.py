@@ -117,7 +117,7 @@ class Reviews:
         above = scores[index[:, 0]] > scores[index[:, 1]]
         found = {}
         for kind in ("rater", "majority"):
-            labels = human.human_labels(part.histograms[index], rng, kind=kind)  # type: ignore[arg-type]
+            labels = human.human_labels(part.histograms[index], rng, kind=kind)
             counted = labels.weight[:, 0] > 0
             found[kind] = float(np.mean(above[counted] == (labels.target[counted, 0] > 0.5)))
         return found

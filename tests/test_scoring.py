@@ -1,0 +1,99 @@
+"""Scores of many responses are those of each response alone, however they are batched, cut, ordered and padded."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from synthetic_rm.ladder import shape_of_width
+from synthetic_rm.networks import transformer
+from synthetic_rm.rewards.neural import NeuralReward, init_reward, neural_reward
+from synthetic_rm.scoring import length_buckets, score, score_members
+from synthetic_rm.types import Responses
+
+VOCAB, PROMPT, TOKENS, COUNT = 50, 3, 20, 41
+NETWORK = transformer(shape_of_width(8, VOCAB))
+
+
+def responses(seed: int = 0, longest: int = TOKENS) -> Responses:
+    """Every length from 1 to `longest` occurs."""
+    rng = np.random.default_rng(seed)
+    length = rng.permutation(1 + np.arange(COUNT) % longest).astype(np.int32)
+    prompt, tokens = (rng.integers(0, VOCAB, (COUNT, n)).astype(np.int32) for n in (PROMPT, TOKENS))
+    return Responses(prompt, tokens, length)  # type: ignore[arg-type]
+
+
+def reward(seed: int) -> NeuralReward:
+    """A reward model whose scores differ by about 1, and whose shift and scale count."""
+    params = init_reward(NETWORK, jax.random.key(seed))
+    params["head"] = jax.tree.map(lambda x: 9.0 * x + 0.5, params["head"])
+    return neural_reward(NETWORK, params).centred(0.3, 1.5)
+
+
+def close(found: np.ndarray, expected: np.ndarray) -> None:
+    assert expected.std() > 0.3  # scores that hardly differ could not tell anything apart
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
+
+
+def test_scores_equal_the_model_called_on_each_response_cut_to_its_own_length() -> None:
+    drawn, model = responses(), reward(0)
+    alone = [
+        float(model(Responses(*(jnp.asarray(x) for x in (p[None], t[None, :n], np.array([n]))))).item())
+        for p, t, n in zip(*drawn, strict=True)
+    ]
+    found = score(model, drawn, batch=16)
+    assert found.shape == (COUNT,) and found.dtype == np.float32
+    close(found, np.array(alone))
+
+
+@pytest.mark.parametrize("batch", [1, 7, 64])
+def test_the_batch_changes_no_score(batch: int) -> None:
+    drawn, model = responses(), reward(0)
+    close(score(model, drawn, batch=batch), score(model, drawn, batch=16))
+
+
+def test_the_order_changes_no_score() -> None:
+    drawn, model = responses(), reward(0)
+    order = np.random.default_rng(1).permutation(COUNT)
+    moved = Responses(*(np.asarray(x)[order] for x in drawn))  # type: ignore[arg-type]
+    close(score(model, moved, batch=16), score(model, drawn, batch=16)[order])
+
+
+def test_what_lies_beyond_a_response_changes_no_score() -> None:
+    drawn, model = responses(), reward(0)
+    beyond = np.arange(TOKENS) >= np.asarray(drawn.length)[:, None]
+    assert beyond.mean() > 0.3
+    other = np.where(beyond, responses(5).tokens, drawn.tokens)
+    assert (other != drawn.tokens).any()
+    close(score(model, drawn._replace(tokens=other), batch=16), score(model, drawn, batch=16))
+
+
+def test_the_bucket_changes_no_score() -> None:
+    """A response shorter than the shorter bucket is cut to it; alone in a narrower array it is cut elsewhere."""
+    low, high = length_buckets(TOKENS)
+    assert high == TOKENS and 1 <= low < high
+    drawn, model = responses(longest=low - 1), reward(0)
+    narrow = drawn._replace(tokens=drawn.tokens[:, : low - 1])
+    assert length_buckets(low - 1) != (low, high)
+    close(score(model, narrow, batch=16), score(model, drawn, batch=16))
+
+
+def test_members_score_as_they_do_alone_in_their_order() -> None:
+    drawn, models = responses(), [reward(seed) for seed in range(3)]
+    together = score_members(jax.tree.map(lambda *x: jnp.stack(x), *models), drawn, batch=16)
+    assert together.shape == (3, COUNT)
+    for row, model in zip(together, models, strict=True):
+        close(row, score(model, drawn, batch=16))
+    assert np.abs(np.diff(together, axis=0)).max(axis=1).min() > 0.3
+
+
+def test_token_ids_of_a_pool_score_as_others_do() -> None:
+    drawn, model = responses(), reward(0)
+    stored = drawn._replace(tokens=np.asarray(drawn.tokens).astype(np.uint16))  # type: ignore[arg-type]
+    close(score(model, stored, batch=16), score(model, drawn, batch=16))
+
+
+@pytest.mark.parametrize("longest", [1, 2, 9])
+def test_short_responses_have_buckets_too(longest: int) -> None:
+    low, high = length_buckets(longest)
+    assert 1 <= low <= high == longest
