@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -80,6 +81,11 @@ def thread_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def command_line() -> str:
+    """The command that started this process, the script named from its own folder."""
+    return shlex.join(["python", "/".join(Path(sys.argv[0]).parts[-2:]), *sys.argv[1:]])
+
+
 def describe(device: str) -> dict[str, Any]:
     """Everything about this process that a result's reader may ask for."""
     revision, dirty = commit()
@@ -91,5 +97,5 @@ def describe(device: str) -> dict[str, Any]:
         "cpu": cpu_name(),
         "threads": thread_count(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": command_line(),
     }
