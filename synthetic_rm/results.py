@@ -47,8 +47,9 @@ def best_of_n_tables(simulation: Simulation) -> Tables:
                 continue
             name = f"best_of_n-{group.artifact.facts['total']}-s{seed}-{group.artifact.key[:8]}"
             raw = np.asarray(scores[seed], np.float64)
-            proxy = factors[seed] * (raw - raw.mean())
-            table, curve = _records(simulation, group, seed, name, proxy, factors[seed], gold, pool.length, identity)
+            factor = factors[seed] / world.gold_scale
+            proxy = factor * (raw - raw.mean())
+            table, curve = _records(simulation, group, seed, name, proxy, factor, gold, pool.length, identity)
             records.append(table)
             curves.append((name, *curve))
             runs.append(

@@ -23,9 +23,10 @@ Group = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @pytest.fixture(scope="module")
 def groups() -> Group:
-    """Scores [5, 4], soft targets and uneven weights [5, 6]: some pairs dropped, one group wholly."""
+    """Scores [5, 4], soft targets and uneven weights [5, 6]: some pairs dropped, one group wholly, one light."""
     rng = np.random.default_rng(0)
     weight = rng.uniform(0.5, 2.0, (5, 6)) * (rng.random((5, 6)) > 0.3)
+    weight[1] *= 0.1
     weight[3] = 0.0
     return rng.normal(size=(5, 4)), rng.random((5, 6)), weight
 

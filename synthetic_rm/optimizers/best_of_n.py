@@ -3,6 +3,7 @@
 Memory does not grow with the pool: responses and scores are written chunk by chunk to memory-mapped arrays.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,6 +45,15 @@ class Pool(NamedTuple):
                 yield i, part, Responses(prompt, self.tokens[i, part], self.length[i, part])  # type: ignore[arg-type]
 
 
+def create_array(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.memmap:
+    """A new memory-mapped array whose space on disk is reserved now: a full disk is an OSError, no crash."""
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
+
+
 def draw_pool(
     network: Network,
     params: Params,
@@ -66,11 +76,8 @@ def draw_pool(
     token_type = np.uint16 if network.shape.vocab <= 1 << 16 else np.uint32
     shapes = {"tokens": (token_type, max_tokens), "length": (np.int32, None), "log_prob": (np.float32, None)}
     arrays = {
-        name: np.lib.format.open_memmap(
-            folder / f"{name}.npy",
-            mode="w+",
-            dtype=dtype,
-            shape=(count, samples) if width is None else (count, samples, width),
+        name: create_array(
+            folder / f"{name}.npy", dtype, (count, samples) if width is None else (count, samples, width)
         )
         for name, (dtype, width) in shapes.items()
     }
@@ -117,7 +124,7 @@ def score_pool(
     """Scores of reward models of one shape (see `score_members`) over the pool: memory-mapped [members, prompts, N]."""
     count = jax.tree.leaves(members)[0].shape[0]
     shape = (count, *pool.length.shape)
-    scores = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    scores = create_array(path, np.float32, shape)
     for i, part, responses in pool.blocks(block):
         scores[:, i, part] = score_members(members, responses)
         if on_chunk is not None:

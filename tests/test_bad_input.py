@@ -1,0 +1,229 @@
+"""Input that cannot be, given to the command: exit code 2, one line that says why, and nothing touched."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+import pytest
+import yaml
+
+from synthetic_rm import release
+from synthetic_rm.experiment import result_config
+from synthetic_rm.provenance import file_digest
+from synthetic_rm.settings import EnvironmentSettings, Settings, flatten
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = ROOT / "experiments" / "run.py"
+
+
+class Ended(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("run_script", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def command(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., Ended]:
+    """The command in this process, in an empty working folder."""
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "")
+
+    def run(*words: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *words])
+        try:
+            code = script.main()
+        except SystemExit as error:
+            code = error.code
+        assert list(work.iterdir()) == [] or any("=." in word for word in words)
+        return Ended(code, *capsys.readouterr())
+
+    return run
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+def refused(ended: Ended, *named: str) -> None:
+    lines = ended.err.splitlines()
+    assert ended.code == 2 and ended.out == "", ended
+    assert len(lines) == 1 and lines[0].startswith("error: "), ended.err
+    assert "Traceback" not in ended.err
+    assert [text for text in named if text not in lines[0]] == [], lines[0]
+
+
+def folders(tmp_path: Path) -> list[str]:
+    return [f"output={tmp_path / 'output'}", f"store={tmp_path / 'store'}"]
+
+
+CASES: list[tuple[list[str], list[str]]] = [
+    (["proxy.sizs=[2000]"], ["proxy.sizs"]),
+    (["+proxy.sizs=[2000]"], ["proxy.sizs"]),
+    (["proxy.seeds=two"], ["proxy.seeds", "two"]),
+    (["scale=enormous"], ["scale/enormous", "laptop", "smoke"]),
+    (["+experiment=figure99"], ["experiment/figure99", "figure1"]),
+    (["scale=smoke", "best_of_n.max_n=513"], ["best_of_n.max_n=513", "best_of_n.samples=512"]),
+    (["scale=smoke", "proxy.sizes=[2000,50]"], ["proxy.sizes", "50", "2100"]),
+    (["comparisons.noise=0.9"], ["comparisons.noise=0.9", "0.5"]),
+    (["comparisons.labels=gold"], ["comparisons.labels='gold'", "hard", "human"]),
+    (["runtime.threads=100000"], ["runtime.threads=100000"]),
+    (["environment.data=mine.tsv"], ["environment.data='mine.tsv'", "environment.release=null"]),
+    (["scale=smoke", "environment.data=nowhere.tsv"], ["nowhere.tsv"]),
+    (["environment.release=reviews-v0"], ["environment.release='reviews-v0'", "reviews-v1"]),
+    (["proxy.seeds"], ["proxy.seeds"]),
+]
+
+
+@pytest.mark.parametrize(("words", "named"), CASES, ids=[" ".join(words) for words, _ in CASES])
+def test_input_that_cannot_be_is_told_on_one_line(
+    command: Callable[..., Ended], tmp_path: Path, words: list[str], named: list[str]
+) -> None:
+    refused(command(*words, *folders(tmp_path)), *named)
+    assert contents(tmp_path) == {}
+
+
+def own_data(tmp_path: Path, content: bytes) -> str:
+    (tmp_path / "mine.tsv").write_bytes(content)
+    return f"environment.data={tmp_path / 'mine.tsv'}"
+
+
+BROKEN = {
+    "no header": b"1\t2\t3\n",
+    "no rating": b"domain\tid\tratings\ttext\nmovie\t1\tgood\ta fine film\n",
+    "binary": b"\xff\xfe\x00\x01" * 50,
+    "empty": b"",
+}
+
+
+@pytest.mark.parametrize("content", BROKEN)
+def test_ratings_that_cannot_be_read_are_named(command: Callable[..., Ended], tmp_path: Path, content: str) -> None:
+    words = ["scale=smoke", "runtime.progress=false", own_data(tmp_path, BROKEN[content])]
+    refused(command(*words, *folders(tmp_path)), "mine.tsv")
+    assert set(contents(tmp_path)) == {"mine.tsv"}  # no artifact, no configuration of a run that never was
+
+
+@pytest.fixture
+def released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A release to look at, of files that hold anything."""
+    folder = tmp_path / "releases" / "reviews-v1"
+    folder.mkdir(parents=True)
+    names = ["tokenizer.json", "reference.safetensors", "gold.safetensors", "backbone-2000.safetensors"]
+    for name in names:
+        (folder / name).write_bytes(name.encode() * 100)
+    defaults = EnvironmentSettings()
+    manifest = {
+        "files": {name: {"sha256": file_digest(folder / name), "bytes": 1} for name in names},
+        "build": {"backbone_sizes": [2000]},
+        "metrics": {},
+        **{key: getattr(defaults, key) for key in ("vocab", "prompt_tokens", "response_tokens")},
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    monkeypatch.setattr(release, "ROOT", folder.parent)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["gold.safetensors", "tokenizer.json", "backbone-2000.safetensors"])
+def test_a_flipped_byte_of_a_release_is_told_with_both_hashes(
+    command: Callable[..., Ended], released: Path, tmp_path: Path, name: str
+) -> None:
+    content = bytearray((released / name).read_bytes())
+    recorded = file_digest(released / name)
+    content[77] ^= 4
+    (released / name).write_bytes(content)
+    before = contents(tmp_path)
+    ended = command(*folders(tmp_path))
+    refused(ended, str(released / name), recorded[:16], file_digest(released / name)[:16])
+    assert contents(tmp_path) == before
+
+
+def test_a_release_that_is_not_whole_or_has_another_vocabulary_is_told(
+    command: Callable[..., Ended], released: Path, tmp_path: Path
+) -> None:
+    refused(command("environment.vocab=1000", *folders(tmp_path)), "environment.vocab=1000", "1024", "reviews-v1")
+    refused(command("proxy.init=backbone", *folders(tmp_path)), "proxy.sizes=", "proxy.init=backbone", "[2000]")
+    (released / "gold.safetensors").unlink()
+    refused(command(*folders(tmp_path)), str(released / "gold.safetensors"), "missing")
+    (released / "manifest.json").unlink()
+    refused(command(*folders(tmp_path)), str(released / "manifest.json"))
+    assert not (tmp_path / "output").exists() and not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("key", ["output", "store"])
+@pytest.mark.parametrize("below", ["", "/below"])
+def test_a_file_where_a_folder_should_be_is_named(
+    command: Callable[..., Ended], tmp_path: Path, key: str, below: str
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    place = f"{key}={tmp_path / 'file'}{below}"
+    refused(command("scale=smoke", *folders(tmp_path), place), place)
+    assert set(contents(tmp_path)) == {"file"} and (tmp_path / "file").read_text() == "mine"
+
+
+def held_output(tmp_path: Path, content: str) -> Path:
+    folder = tmp_path / "output"
+    folder.mkdir()
+    (folder / "config.yaml").write_text(content)
+    (folder / "records.csv").write_text("run\nmine\n")
+    return folder
+
+
+def test_results_of_another_configuration_are_left_alone(command: Callable[..., Ended], tmp_path: Path) -> None:
+    flat = result_config(Settings(scale="smoke")) | {"proxy.seeds": 7}
+    nested: dict[str, dict[str, object]] = {}
+    for key, value in flat.items():
+        *groups, last = key.split(".")
+        place: dict[str, object] = nested  # type: ignore[assignment]
+        for group in groups:
+            place = place.setdefault(group, {})  # type: ignore[assignment]
+        place[last] = value
+    folder = held_output(tmp_path, yaml.safe_dump(nested))
+    before = contents(folder)
+    ended = command("scale=smoke", *folders(tmp_path))
+    refused(ended, f"output={folder}", "another output")
+    named = next(key for key in flatten(Settings()) if f"{key}=" in ended.err.split("with ")[1])
+    assert named in flat
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize("content", ["", "[1, 2]", "a: [", "\x00", "scale: smoke\nproxy: 3\n"])
+def test_a_folder_whose_configuration_cannot_be_read_is_left_alone(
+    command: Callable[..., Ended], tmp_path: Path, content: str
+) -> None:
+    folder = held_output(tmp_path, content)
+    before = contents(folder)
+    refused(command("scale=smoke", *folders(tmp_path)), f"output={folder}")
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["scale=smoke", "best_of_n.max_n=513"], ["best_of_n.max_n=513"]),
+        (["scale=smoke", "proxy.seeds=2.5"], ["proxy.seeds=2.5"]),
+    ],
+)
+def test_the_command_itself_ends_so(tmp_path: Path, words: list[str], named: list[str]) -> None:
+    """Once in a process of its own: what Hydra refuses and what the settings refuse."""
+    asked = [sys.executable, str(SCRIPT), *words, *folders(tmp_path)]
+    done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    refused(Ended(done.returncode, done.stdout, done.stderr), *named)
+    assert list(tmp_path.iterdir()) == []

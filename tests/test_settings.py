@@ -1,0 +1,236 @@
+"""Defaults hold, each value that cannot be is named with its key, and nothing that can be is refused."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from synthetic_rm import runtime
+from synthetic_rm.errors import InputError
+from synthetic_rm.runtime import limit_threads
+from synthetic_rm.settings import DTYPES, INITS, LABELS, Settings, flatten, validate
+
+BUILT = {"environment.release": None}
+NAN, INF = float("nan"), float("inf")
+
+
+def changed(changes: dict[str, Any], settings: Any = None) -> Any:
+    """Settings with the values at dotted keys replaced."""
+    settings = Settings() if settings is None else settings
+    for key, value in changes.items():
+        head, _, rest = key.partition(".")
+        settings = dataclasses.replace(
+            settings, **{head: changed({rest: value}, getattr(settings, head)) if rest else value}
+        )
+    return settings
+
+
+def refused(changes: dict[str, Any]) -> str:
+    with pytest.raises(InputError) as error:
+        validate(changed(changes))
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+def test_defaults_are_valid_and_cannot_be_changed_in_place() -> None:
+    settings = Settings()
+    validate(settings)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.proxy.seeds = 3  # type: ignore[misc]
+    assert Settings().proxy.sizes is not settings.proxy.sizes
+
+
+def test_flat_keys_are_those_of_every_field_and_find_their_value() -> None:
+    flat = flatten(changed({"best_of_n.samples": 77, "environment.build.seed": 5}))
+    assert (flat["best_of_n.samples"], flat["environment.build.seed"]) == (77, 5)
+    assert not any(dataclasses.is_dataclass(value) for value in flat.values())
+    groups = [f.name for f in dataclasses.fields(Settings) if dataclasses.is_dataclass(getattr(Settings(), f.name))]
+    assert len(groups) == 6 and all(any(key.startswith(f"{group}.") for key in flat) for group in groups)
+    assert list(flat) == list(flatten(Settings()))
+
+
+BAD: list[tuple[str, Any]] = [
+    ("environment.name", "tabular"),
+    ("environment.release", "reviews-v0"),
+    ("environment.release", ""),
+    ("environment.vocab", 259),
+    ("environment.prompt_tokens", 1),
+    ("environment.response_tokens", 0),
+    ("environment.build.reference_steps", 0),
+    ("environment.build.batch", -1),
+    ("environment.build.gold_groups", 0),
+    ("environment.build.gold_group_size", 1),
+    ("environment.build.calibration_samples", 0),
+    ("environment.build.seed", -1),
+    ("environment.build.sft_epochs", 0.0),
+    ("environment.build.sft_epochs", NAN),
+    ("environment.build.gold_learning_rate", -0.001),
+    ("environment.build.gold_learning_rate", NAN),
+    ("comparisons.num", 1),
+    ("comparisons.group_size", 1),
+    ("comparisons.labels", "Hard"),
+    ("comparisons.labels", "gold"),
+    ("comparisons.noise", -0.01),
+    ("comparisons.noise", 0.51),
+    ("comparisons.noise", NAN),
+    ("comparisons.held_out", 0.0),
+    ("comparisons.held_out", 1.0),
+    ("comparisons.seed", -3),
+    ("proxy.seeds", 0),
+    ("proxy.init", "random"),
+    ("proxy.epochs", 0.0),
+    ("proxy.epochs", INF),
+    ("proxy.batch", 0),
+    ("proxy.batch", 21_601),
+    ("proxy.learning_rate", 0.0),
+    ("proxy.learning_rate", INF),
+    ("proxy.vmap_width", 0),
+    ("best_of_n.prompts", 1),
+    ("best_of_n.samples", 0),
+    ("best_of_n.samples", 2),
+    ("best_of_n.points", 1),
+    ("best_of_n.points", 2),
+    ("best_of_n.max_n", 0),
+    ("best_of_n.max_n", 2),
+    ("best_of_n.max_n", 4_097),
+    ("best_of_n.prompts_at_once", 0),
+    ("best_of_n.samples_at_once", -8),
+    ("best_of_n.table_prompts", 0),
+    ("best_of_n.seed", -1),
+    ("fit.resamples", 99),
+    ("fit.level", 1.0),
+    ("fit.level", NAN),
+    ("fit.held_out_kl", 0.0),
+    ("runtime.threads", -1),
+    ("runtime.dtype", "float16"),
+    ("output", ""),
+    ("store", ""),
+]
+
+
+@pytest.mark.parametrize(("key", "value"), BAD, ids=[f"{key}={value!r}" for key, value in BAD])
+def test_a_value_that_cannot_be_is_named_with_its_key(key: str, value: Any) -> None:
+    """Fewer than 3 values of n leave no curve to fit: known before anything is trained."""
+    message = refused({key: value})
+    assert f"{key}=" in message and str(value) in message.partition(f"{key}=")[2]
+
+
+@pytest.mark.parametrize("key", ["best_of_n.samples", "comparisons.num", "runtime.threads", "comparisons.seed"])
+def test_a_number_beyond_every_array_is_named_with_its_key(key: str) -> None:
+    """A seed of more than 32 bits would be cut to another; 10^400 is more than a float holds."""
+    for value in (2**40, 10**400):
+        assert f"{key}={value}" in refused({key: value})
+
+
+SIZES: list[tuple[dict[str, Any], list[str]]] = [
+    ({"proxy.sizes": []}, ["proxy.sizes=[]"]),
+    ({"proxy.sizes": [2_000, 9_000, 2_000]}, ["proxy.sizes=[2000, 9000, 2000]"]),
+    ({"proxy.sizes": [2_000, 50]}, ["proxy.sizes", "50", "2100"]),
+    ({"proxy.sizes": [-4]}, ["proxy.sizes", "-4"]),
+    ({"proxy.sizes": [0]}, ["proxy.sizes", "0"]),
+    ({"proxy.sizes": [10**400]}, ["proxy.sizes"]),
+    ({"proxy.sizes": [9_000, 9_001]}, ["proxy.sizes", "9000", "9001"]),
+    (BUILT | {"environment.build.reference_size": 60}, ["environment.build.reference_size", "60"]),
+    (BUILT | {"environment.build.gold_size": 10**15}, ["environment.build.gold_size", str(10**15)]),
+    (BUILT | {"environment.build.backbone_sizes": [2_000, 7]}, ["environment.build.backbone_sizes", "7"]),
+    (
+        BUILT | {"proxy.init": "backbone", "proxy.sizes": [2_000, 40_000]},
+        ["proxy.sizes=[40000]", "environment.build.backbone_sizes"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "named"), SIZES, ids=[" ".join(named)[:60] for _, named in SIZES])
+def test_a_size_that_no_shape_comes_near_or_that_is_there_twice_is_named(
+    changes: dict[str, Any], named: list[str]
+) -> None:
+    """Budgets that fall on one shape would count its seeds twice."""
+    message = refused(changes)
+    assert [text for text in named if text not in message] == [], message
+
+
+COMBINATIONS: list[tuple[dict[str, Any], list[str]]] = [
+    ({"best_of_n.samples": 100, "best_of_n.max_n": 101}, ["best_of_n.max_n=101", "best_of_n.samples=100"]),
+    ({"comparisons.num": 70, "comparisons.held_out": 0.1}, ["proxy.batch=64", "63"]),
+    ({"comparisons.num": 2, "comparisons.held_out": 0.9, "proxy.batch": 1}, ["proxy.batch=1", " 0 "]),
+    ({"environment.data": "mine.tsv"}, ["environment.data='mine.tsv'", "environment.release=null"]),
+    ({"comparisons.labels": "human", "comparisons.noise": 0.2}, ["comparisons.noise=0.2", "labels=human"]),
+]
+
+
+@pytest.mark.parametrize(("changes", "named"), COMBINATIONS, ids=[named[0] for _, named in COMBINATIONS])
+def test_values_that_cannot_be_together_are_named(changes: dict[str, Any], named: list[str]) -> None:
+    message = refused(changes)
+    assert [text for text in named if text not in message] == [], message
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"best_of_n.samples": 100, "best_of_n.max_n": 100},
+        {"best_of_n.samples": 3, "best_of_n.points": 3},
+        {"comparisons.num": 71, "comparisons.held_out": 0.1},
+        BUILT | {"environment.data": "mine.tsv"},
+        {"proxy.learning_rate": None, "proxy.sizes": [2_000]},
+        {"comparisons.noise": 0.5, "comparisons.labels": "soft"},
+        BUILT | {"proxy.init": "backbone", "proxy.sizes": [2_000, 80_000]},
+        {"environment.build.reference_size": 60},  # not used with a release
+    ],
+)
+def test_values_at_the_edge_of_what_is_allowed_are(changes: dict[str, Any]) -> None:
+    validate(changed(changes))
+
+
+counts = st.integers(3, 100_000)
+VALID: dict[str, st.SearchStrategy[Any]] = {
+    "environment.release": st.sampled_from(["reviews-v1", None]),
+    "environment.prompt_tokens": st.integers(2, 50),
+    "environment.response_tokens": st.integers(2, 500),
+    "environment.build.gold_groups": counts,
+    "environment.build.gold_learning_rate": st.floats(1e-6, 0.5),
+    "environment.build.sft_epochs": st.floats(0.01, 50),
+    "comparisons.num": st.integers(100, 1_000_000),
+    "comparisons.held_out": st.floats(0.01, 0.3),
+    "comparisons.group_size": st.integers(2, 9),
+    "comparisons.labels": st.sampled_from([kind for kind in LABELS if kind != "human"]),
+    "comparisons.noise": st.floats(0, 0.5),
+    "comparisons.seed": st.integers(0, 2**31 - 1),
+    "proxy.sizes": st.lists(
+        st.sampled_from([2_000, 6_000, 20_000, 70_000, 300_000, 2_000_000]), min_size=1, unique=True
+    ),
+    "proxy.seeds": counts,
+    "proxy.init": st.sampled_from([kind for kind in INITS if kind != "backbone"]),
+    "proxy.epochs": st.floats(0.01, 100),
+    "proxy.learning_rate": st.none() | st.floats(1e-9, 9),
+    "best_of_n.prompts": counts,
+    "best_of_n.samples": st.integers(5_000, 1_000_000),
+    "best_of_n.max_n": st.none() | st.integers(3, 5_000),
+    "best_of_n.points": st.integers(3, 200),
+    "fit.resamples": st.integers(100, 10**6),
+    "fit.level": st.floats(0.01, 0.999),
+    "fit.held_out_kl": st.floats(0.1, 20),
+    "runtime.dtype": st.sampled_from(DTYPES),
+    "runtime.progress": st.booleans(),
+}
+
+
+@given(st.fixed_dictionaries({}, optional=VALID))
+def test_whatever_can_be_is_accepted(changes: dict[str, Any]) -> None:
+    settings = changed(changes)
+    validate(settings)
+    assert {key: flatten(settings)[key] for key in changes} == changes
+
+
+def test_threads_beyond_the_processors_are_refused_and_fewer_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[list[int]] = []
+    monkeypatch.setattr(runtime.os, "sched_getaffinity", lambda _: {5, 2, 9}, raising=False)
+    monkeypatch.setattr(runtime.os, "sched_setaffinity", lambda _, cpus: taken.append(list(cpus)), raising=False)
+    with pytest.raises(InputError, match=r"runtime\.threads=4: allowed is 1 to 3"):
+        limit_threads(4)
+    limit_threads(0)
+    assert taken == []
+    limit_threads(2)
+    assert taken == [[2, 5]]

@@ -1,0 +1,380 @@
+"""The stages of an experiment on a tiny world: made once, and changed only by what should change them."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+
+from synthetic_rm import experiment
+from synthetic_rm.environments.reviews.ratings import COLUMNS, load_snippets
+from synthetic_rm.errors import InputError
+from synthetic_rm.progress import Reporter
+from synthetic_rm.provenance import digest
+from synthetic_rm.results import Tables, best_of_n_tables
+from synthetic_rm.settings import BuildSettings, EnvironmentSettings, Settings, validate
+from synthetic_rm.simulation import Simulation, recalibration_factor
+from synthetic_rm.store import Artifact, Store
+from synthetic_rm.types import Comparisons
+from synthetic_rm.world import Builder, World
+
+ORIGIN = {"commit": "0123abcd", "device": "cpu: test"}
+SIZE, HELD_OUT, TRAINING = 2_000, 24, 72
+
+
+def changed(changes: dict[str, Any], settings: Any) -> Any:
+    for key, value in changes.items():
+        head, _, rest = key.partition(".")
+        inner = changed({rest: value}, getattr(settings, head)) if rest else value
+        settings = replace(settings, **{head: inner})
+    return settings
+
+
+def write_data(path: Path, start: int = 0) -> str:
+    rows = [(s.domain, s.id, " ".join(map(str, s.ratings)), s.text) for s in load_snippets()[start::20]]
+    path.write_text("".join("\t".join(row) + "\n" for row in (COLUMNS, *rows)), encoding="utf-8")
+    return str(path)
+
+
+class Made(NamedTuple):
+    settings: Settings
+    store: Path
+    world: World
+    tables: Tables
+
+
+def simulation(made: Made, changes: dict[str, Any] | None = None, store: Store | None = None) -> Simulation:
+    settings = changed(changes or {}, made.settings)
+    validate(settings)
+    return Simulation(settings, store or Store(made.store, ORIGIN), Reporter(False))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Every stage once, on one shape of network so that little has to be compiled."""
+    folder = tmp_path_factory.mktemp("simulation")
+    steps = dict.fromkeys(("reference_steps", "gold_steps", "backbone_steps"), 20)
+    build = BuildSettings(
+        reference_size=SIZE,
+        gold_size=SIZE,
+        backbone_sizes=[SIZE],
+        batch=16,
+        sft_epochs=0.1,
+        gold_groups=32,
+        gold_group_size=4,
+        gold_batch=8,
+        calibration_samples=256,
+        **steps,
+    )
+    data = write_data(folder / "ratings.tsv")
+    environment = EnvironmentSettings(
+        release=None, data=data, vocab=300, prompt_tokens=4, response_tokens=12, build=build
+    )
+    sizes: dict[str, Any] = {"comparisons.num": TRAINING + HELD_OUT, "comparisons.held_out": 0.25}
+    sizes |= {"proxy.sizes": [SIZE], "proxy.seeds": 2, "proxy.batch": 8, "proxy.learning_rate": 0.02}
+    sizes |= {"best_of_n.prompts": 4, "best_of_n.samples": 48, "best_of_n.points": 6, "best_of_n.table_prompts": 2}
+    sizes |= {"best_of_n.prompts_at_once": 2, "best_of_n.samples_at_once": 24, "fit.resamples": 100}
+    settings = changed(sizes, Settings(scale="tiny", environment=environment))
+    first = Simulation(settings, Store(folder / "store", ORIGIN), Reporter(False))
+    return Made(settings, folder / "store", first.world, best_of_n_tables(first))
+
+
+def contents(folder: Path) -> dict[str, tuple[int, int]]:
+    return {str(p): (p.stat().st_size, p.stat().st_mtime_ns) for p in folder.rglob("*") if p.is_file()}
+
+
+def test_the_second_time_every_stage_is_found_and_the_tables_are_the_same(made: Made) -> None:
+    before = contents(made.store)
+    again = simulation(made)
+    tables = best_of_n_tables(again)
+    assert all(stage.reused for stage in again.world.stages)
+    stages = tables.runs[tables.runs["stage"] != "best_of_n"]
+    assert stages["reused"].all() and set(stages["stage"]) >= {"reference", "gold", "comparisons", "proxy", "pool"}
+    assert contents(made.store) == before
+    pd.testing.assert_frame_equal(tables.records, made.tables.records)
+    pd.testing.assert_frame_equal(tables.samples, made.tables.samples)
+    for name, array in tables.curves.items():
+        np.testing.assert_array_equal(array, made.tables.curves[name])
+
+
+def test_every_record_traces_to_a_run_of_its_own_and_to_a_curve(made: Made) -> None:
+    records, runs, curves = made.tables.records, made.tables.runs, made.tables.curves
+    assert runs["run"].is_unique
+    best = runs[runs["stage"] == "best_of_n"]
+    assert list(records["run"].unique()) == list(best["run"]) == curves["run"].tolist() and len(best) == 2
+    assert set(best["config_hash"]) <= set(runs.loc[runs["stage"] == "proxy", "config_hash"])
+    assert (runs["status"] == "ok").all() and (runs["commit"] == "0123abcd").all()
+    for name, rows in records.groupby("run"):
+        i = curves["run"].tolist().index(name)
+        np.testing.assert_array_equal(rows["pressure"], curves["pressure"])
+        for column in ("gold", "proxy"):
+            per_prompt = curves[column][i]
+            np.testing.assert_allclose(rows[column], per_prompt.mean(axis=1), atol=1e-6)
+            gain = per_prompt - per_prompt[:1]
+            np.testing.assert_allclose(rows[f"{column}_se"], gain.std(axis=1, ddof=1) / 2, atol=1e-6)
+    assert (records["num_comparisons"] == TRAINING).all()
+    assert (records["num_prompts"] == 4).all() and (records["num_samples"] == 48).all()
+    factors = runs[runs["stage"] == "proxy"].set_index("proxy_seed")["recalibration"]
+    native = records["proxy"] * made.world.gold_scale / records["proxy_seed"].map(factors)
+    np.testing.assert_allclose(records["proxy_native"], native, rtol=1e-6, atol=1e-9)
+
+
+def test_curves_are_those_of_the_stored_scores(made: Made) -> None:
+    """n = 1 is the mean of the pool, n = N its best by the proxy: read off the scores themselves."""
+    again = simulation(made)
+    gold = np.asarray(again.gold_scores(), np.float64)
+    proxy = np.asarray(again.proxy_scores(again.proxies(SIZE)), np.float64)
+    assert np.isfinite(gold).all() and gold.std() > 0 and (proxy[0] != proxy[1]).all()
+    for seed, curve in enumerate(made.tables.curves["gold"]):
+        np.testing.assert_allclose(curve[0], gold.mean(axis=1) - gold.mean(), atol=1e-5)
+        best = np.take_along_axis(gold, proxy[seed].argmax(axis=1)[:, None], axis=1)[:, 0]
+        np.testing.assert_allclose(curve[-1], best - gold.mean(), atol=1e-5)
+
+
+def test_sample_responses_are_the_best_so_far(made: Made) -> None:
+    samples, records = made.tables.samples, made.tables.records
+    assert set(samples["prompt_id"]) == {0, 1} and set(samples["n"]) == {1, 3, 10, 30, 48}
+    for _, rows in samples.groupby("prompt_id"):
+        assert rows["proxy"].is_monotonic_increasing and rows["prompt"].nunique() == 1
+    last = samples[samples["n"] == 48]
+    curve = made.tables.curves
+    i = curve["run"].tolist().index(records.loc[records["proxy_seed"] == 0, "run"].iloc[0])
+    np.testing.assert_allclose(last["proxy"], curve["proxy"][i, -1, :2], atol=1e-5)
+    np.testing.assert_allclose(last["gold"], curve["gold"][i, -1, :2], atol=1e-5)
+
+
+def test_held_out_prompts_are_distinct_and_of_the_test_split(made: Made) -> None:
+    prompts = {tuple(row) for row in simulation(made).eval_prompts().tolist()}
+    everyone = {tuple(row) for row in made.world.environment.prompts("test").tolist()}
+    assert len(prompts) == 4 and prompts <= everyone
+    other = {tuple(row) for row in simulation(made, {"best_of_n.seed": 1}).eval_prompts().tolist()}
+    assert other != prompts
+
+
+def test_more_prompts_than_there_are_is_told(made: Made) -> None:
+    with pytest.raises(InputError, match=r"best_of_n\.prompts=5000"):
+        simulation(made, {"best_of_n.prompts": 5_000}).eval_prompts()
+
+
+def test_human_labels_replace_golds_and_leave_the_world_and_the_pool(made: Made) -> None:
+    human = simulation(made, {"comparisons.labels": "human"})
+    tables = best_of_n_tables(human)
+    assert human.world.keys == made.world.keys and human.pool.key == simulation(made).pool.key and human.pool.reused
+    assert (tables.records["labels"] == "human").all() and not human.comparisons.reused
+    assert np.abs(tables.curves["gold"] - made.tables.curves["gold"]).max() > 0
+
+    def rows(split: str) -> set[tuple[int, ...]]:
+        return {tuple(row) for row in np.asarray(human.world.environment.part(split).responses.tokens).tolist()}
+
+    for part, split, count in zip(human.comparison_parts(), ("train", "validation"), (TRAINING, HELD_OUT), strict=True):
+        assert len(part.target) == count and 0.3 < float(part.weight.mean()) < 1
+        assert {tuple(row) for row in np.asarray(part.responses.tokens).reshape(2 * count, -1).tolist()} <= rows(split)
+
+
+def test_labels_are_golds_on_the_stored_responses(made: Made) -> None:
+    training, held_out = simulation(made).comparison_parts()
+    assert (len(training.target), len(held_out.target)) == (TRAINING, HELD_OUT)
+    soft = simulation(made, {"comparisons.labels": "soft"}).comparison_parts()[0]
+    np.testing.assert_array_equal(soft.responses.tokens, training.responses.tokens)
+    scores = np.asarray(made.world.gold(training.responses)) * made.world.gold_scale
+    margin = scores[:, :1] - scores[:, 1:]
+    sure = np.abs(margin) > 1e-4
+    assert sure.mean() > 0.9
+    np.testing.assert_array_equal(np.asarray(training.target)[sure], (margin > 0)[sure])
+    np.testing.assert_allclose(soft.target, 1 / (1 + np.exp(-margin)), atol=1e-5)
+
+
+def test_proxies_start_from_their_backbone_when_asked_to(made: Made) -> None:
+    still = {"proxy.learning_rate": 1e-9}
+    groups = {init: simulation(made, {"proxy.init": init} | still).proxies(SIZE) for init in ("scratch", "backbone")}
+    trunk = made.world.backbones[SIZE]
+    for seed in range(2):
+        ours, fresh = (jax.tree.map(lambda x, s=seed: x[s], groups[i].params) for i in ("backbone", "scratch"))
+        for a, b in zip(jax.tree.leaves(ours["trunk"]), jax.tree.leaves(trunk), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-6)
+        embedding = (fresh["trunk"]["embed"]["embedding"], trunk["embed"]["embedding"])
+        assert np.abs(embedding[0] - embedding[1]).max() > 0.1
+    heads = groups["backbone"].params["head"]["weight"]
+    assert np.abs(heads[0] - heads[1]).max() > 1e-3  # seeds differ by their heads and their order
+    trained = simulation(made, {"proxy.init": "backbone"}).proxies(SIZE)
+    facts = trained.artifact.facts
+    assert facts["finite"] == [True, True] and len(set(facts["validation_loss"])) == 2
+
+
+MARGINS = np.random.default_rng(0).normal(0, 1.3, 4_000)
+
+
+@pytest.mark.parametrize("scale", [0.01, 0.4, 1.0, 30.0])
+def test_recalibration_undoes_a_known_scale(scale: float) -> None:
+    assert recalibration_factor(scale * MARGINS, MARGINS) == pytest.approx(1 / scale, rel=1e-3)
+    proxy, gold = (x.reshape(-1, 4) for x in (scale * MARGINS, MARGINS))
+    assert recalibration_factor(proxy, gold) == pytest.approx(1 / scale, rel=1e-3)
+
+
+def test_recalibration_is_the_best_of_a_grid() -> None:
+    proxy = 0.7 * MARGINS + np.random.default_rng(1).normal(0, 1, MARGINS.size)
+    target = 1 / (1 + np.exp(-MARGINS))
+
+    def cross_entropy(factor: float) -> float:
+        return float(np.mean(np.logaddexp(0, factor * proxy) - target * factor * proxy))
+
+    grid = np.linspace(0.05, 2, 400)
+    best = grid[int(np.argmin([cross_entropy(s) for s in grid]))]
+    found = recalibration_factor(proxy, MARGINS)
+    assert found == pytest.approx(best, abs=0.006)
+    assert 0.1 < found < 0.9  # a noisy proxy is sure of less
+
+
+def test_recalibration_of_what_cannot_be_is_nan() -> None:
+    assert np.isnan(recalibration_factor(np.zeros(5), np.ones(5)))
+    assert np.isnan(recalibration_factor(np.array([1.0, np.nan]), np.ones(2)))
+    assert np.isnan(recalibration_factor(np.array([1.0, np.inf]), np.ones(2)))
+
+
+def tables_with(made: Made, monkeypatch: pytest.MonkeyPatch, name: str, value: Callable[..., Any]) -> Tables:
+    monkeypatch.setattr(Simulation, name, value)
+    return best_of_n_tables(simulation(made))
+
+
+@pytest.mark.parametrize("factors", [[0.5, 2.0], [-0.5, -2.0]])
+def test_recalibration_is_a_unit_and_chooses_no_response(
+    made: Made, monkeypatch: pytest.MonkeyPatch, factors: list[float]
+) -> None:
+    """A proxy that disagrees with gold is still the one that is optimized, not its opposite."""
+    tables = tables_with(made, monkeypatch, "recalibration", lambda self, group: factors)
+    np.testing.assert_allclose(tables.curves["gold"], made.tables.curves["gold"], atol=1e-6)
+    for column in ("proxy_native", "kl_support"):
+        np.testing.assert_allclose(tables.records[column], made.tables.records[column], rtol=1e-6, atol=1e-9)
+
+
+def _with_nan(scores: Callable[..., np.ndarray], seeds: Sequence[int]) -> Callable[..., np.ndarray]:
+    def spoiled(self: Simulation, group: Any) -> np.ndarray:
+        found = np.array(scores(self, group))
+        found[list(seeds), 1, 2] = np.nan
+        return found
+
+    return spoiled
+
+
+@pytest.mark.parametrize("spoiled", ["proxy_scores", "recalibration"])
+def test_a_seed_that_is_not_finite_is_recorded_and_the_other_goes_on(
+    made: Made, monkeypatch: pytest.MonkeyPatch, spoiled: str
+) -> None:
+    if spoiled == "proxy_scores":
+        replaced: Callable[..., Any] = _with_nan(Simulation.proxy_scores, [0])
+    else:
+        factor = float(made.tables.runs.set_index("proxy_seed").loc[1.0, "recalibration"])
+        replaced = lambda self, group: [float("nan"), factor]  # noqa: E731
+    tables = tables_with(made, monkeypatch, spoiled, replaced)
+    proxies = tables.runs[tables.runs["stage"] == "proxy"].set_index("proxy_seed")
+    assert proxies["status"].to_dict() == {0: "nonfinite", 1: "ok"}
+    assert set(tables.records["proxy_seed"]) == {1} and len(tables.curves["run"]) == 1
+    np.testing.assert_array_equal(tables.curves["gold"][0], made.tables.curves["gold"][1])
+    assert tables.runs.loc[tables.runs["stage"] == "best_of_n", "run"].tolist() == tables.curves["run"].tolist()
+
+
+def test_where_no_proxy_stays_finite_the_runs_are_still_written(
+    made: Made, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(Simulation, "proxy_scores", _with_nan(Simulation.proxy_scores, [0, 1]))
+    places = {"output": str(tmp_path / "out"), "store": str(made.store), "runtime.progress": False}
+    with pytest.raises((RuntimeError, InputError), match="finite"):
+        experiment.run(changed(places, made.settings))
+    runs = pd.read_csv(tmp_path / "out" / "runs.csv")
+    assert runs.loc[runs["stage"] == "proxy", "status"].tolist() == ["nonfinite", "nonfinite"]
+    assert not (tmp_path / "out" / "fits.csv").exists()
+
+
+@dataclasses.dataclass(frozen=True)
+class KeyStore(Store):
+    """Tells the keys that stages would have, and makes none."""
+
+    keys: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def get(
+        self, stage: str, config: Mapping[str, Any], parents: Sequence[str], make: Callable[[Path], Mapping[str, Any]]
+    ) -> Artifact:
+        key = digest([stage, dict(config), list(parents)])
+        name = f"{stage} of gold" if "gold" in parents else stage
+        self.keys[name] = key
+        return Artifact(self.root / stage / key, key, {"facts": {}}, reused=True)
+
+
+def keys_of(made: Made, changes: dict[str, Any]) -> dict[str, str]:
+    store = KeyStore(Path("nowhere"), ORIGIN)
+    asked = simulation(made, changes, store)
+    asked.__dict__["world"] = made.world
+    with contextlib.suppress(InputError):  # there are no weights to load
+        asked.proxies(SIZE)
+    for of in (["gold", *made.world.keys], [store.keys["proxy"]]):
+        asked.pool_scores(None, "", of)
+    return store.keys
+
+
+PROXY, COMPARISONS, POOL = {"proxy", "scores"}, {"comparisons", "proxy", "scores"}, {"pool", "scores", "scores of gold"}
+CHANGES: list[tuple[dict[str, Any], set[str]]] = [
+    ({"output": "elsewhere", "store": "elsewhere", "runtime.threads": 1, "runtime.progress": True}, set()),
+    ({"scale": "other", "experiment": "other"}, set()),
+    ({"fit.resamples": 500, "fit.level": 0.9, "fit.held_out_kl": 2.0}, set()),
+    ({"best_of_n.points": 9}, set()),
+    ({"best_of_n.max_n": 20}, set()),
+    ({"best_of_n.table_prompts": 3}, set()),
+    ({"best_of_n.samples": 96}, POOL),
+    ({"best_of_n.prompts": 5}, POOL),
+    ({"best_of_n.seed": 1}, POOL),
+    ({"best_of_n.samples_at_once": 12}, POOL),
+    ({"best_of_n.prompts_at_once": 4}, POOL),
+    ({"proxy.sizes": [SIZE, 9_000]}, set()),
+    ({"proxy.seeds": 3}, PROXY),
+    ({"proxy.init": "backbone"}, PROXY),
+    ({"proxy.epochs": 2.0}, PROXY),
+    ({"proxy.batch": 16}, PROXY),
+    ({"proxy.learning_rate": 0.01}, PROXY),
+    ({"comparisons.noise": 0.1}, COMPARISONS),
+    ({"comparisons.num": 128}, COMPARISONS),
+    ({"comparisons.labels": "soft"}, COMPARISONS),
+    ({"comparisons.group_size": 4}, COMPARISONS),
+    ({"comparisons.held_out": 0.2}, COMPARISONS),
+    ({"comparisons.seed": 1}, COMPARISONS),
+    ({"runtime.dtype": "bfloat16"}, COMPARISONS | POOL),
+]
+
+
+@pytest.mark.parametrize(("changes", "expected"), CHANGES, ids=[str(changes) for changes, _ in CHANGES])
+def test_a_setting_changes_the_stages_it_bears_on_and_no_others(
+    made: Made, changes: dict[str, Any], expected: set[str]
+) -> None:
+    before, after = keys_of(made, {}), keys_of(made, changes)
+    assert set(before) == {"comparisons", "proxy", "pool", "scores", "scores of gold"} == set(after)
+    assert {stage for stage in before if before[stage] != after[stage]} == expected
+
+
+def tokenizer_key(made: Made, changes: dict[str, Any], folder: Path) -> str:
+    environment = changed(changes, made.settings.environment)
+    return Builder(environment, Store(folder, ORIGIN), Reporter(False)).tokenizer().key
+
+
+def test_ratings_are_known_by_what_they_hold_not_by_where_they_lie(made: Made, tmp_path: Path) -> None:
+    path = tmp_path / "mine.tsv"
+    first = tokenizer_key(made, {"data": write_data(path)}, tmp_path / "store")
+    moved = tokenizer_key(made, {"data": write_data(tmp_path / "moved.tsv")}, tmp_path / "store")
+    other = tokenizer_key(made, {"data": write_data(path, start=7)}, tmp_path / "store")
+    assert first == moved != other
+
+
+def test_ratings_that_are_not_there_are_named(made: Made, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"nowhere\.tsv"):
+        tokenizer_key(made, {"data": str(tmp_path / "nowhere.tsv")}, tmp_path / "store")
+
+
+def test_gold_and_reference_say_whether_they_stayed_finite(made: Made) -> None:
+    facts: Mapping[str, Any] = made.world.facts
+    for model in (facts["reference"], facts["gold"], *facts["backbones"].values()):
+        assert model["finite"] is True
+    assert isinstance(simulation(made).comparison_parts()[0], Comparisons)

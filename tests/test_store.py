@@ -1,0 +1,237 @@
+"""A stage is made once, found by all that determines it, whole or not at all, and never believed when damaged."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+import pytest
+
+from synthetic_rm import store as module
+from synthetic_rm.errors import InputError
+from synthetic_rm.store import Artifact, Store
+
+ORIGIN = {"commit": "0123abcd", "device": "cpu: test", "versions": {"python": "3.11.9", "jax": "0.10.2"}}
+CONFIG = {"size": 2000, "rate": 0.03, "seeds": [1, 2]}
+
+
+class Maker:
+    """Writes two files and counts how often it is asked to."""
+
+    def __init__(self, content: bytes = b"weights" * 100):
+        self.content, self.calls = content, 0
+
+    def __call__(self, folder: Path) -> Mapping[str, Any]:
+        self.calls += 1
+        (folder / "params.bin").write_bytes(self.content)
+        (folder / "notes.txt").write_text("ten words")
+        return {"loss": 0.5, "finite": [True, False]}
+
+
+def get(root: Path, make: Callable[[Path], Mapping[str, Any]] | None = None, **changes: Any) -> Artifact:
+    asked = {"stage": "proxy", "config": CONFIG, "parents": ["a", "b"]} | changes
+    return Store(root, ORIGIN).get(asked["stage"], asked["config"], asked["parents"], make or Maker())
+
+
+def listing(root: Path) -> dict[str, bytes | None]:
+    return {p.relative_to(root).as_posix(): p.read_bytes() if p.is_file() else None for p in root.rglob("*")}
+
+
+def test_a_stage_is_made_once_and_found_again(tmp_path: Path) -> None:
+    make = Maker()
+    first, second = get(tmp_path, make), get(tmp_path, make)
+    assert make.calls == 1
+    assert (first.reused, second.reused) == (False, True)
+    assert (first.path, first.key, first.facts) == (second.path, second.key, second.facts)
+    assert second.facts == {"loss": 0.5, "finite": [True, False]}
+    assert (second.path / "params.bin").read_bytes() == make.content
+    assert first.path == tmp_path / "proxy" / first.key[:20]
+
+
+def test_the_key_is_that_of_stage_version_configuration_and_parents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = Maker()
+    variants: list[dict[str, Any]] = [
+        {},
+        {"stage": "pool"},
+        {"config": CONFIG | {"size": 2001}},
+        {"config": CONFIG | {"more": None}},
+        {"config": CONFIG | {"seeds": [2, 1]}},
+        {"parents": ["b", "a"]},
+        {"parents": ["a"]},
+    ]
+    keys = [get(tmp_path, make, **variant).key for variant in variants]
+    monkeypatch.setitem(module.VERSIONS, "proxy", module.VERSIONS["proxy"] + 1)
+    keys.append(get(tmp_path, make).key)
+    assert len(set(keys)) == len(keys) == make.calls
+    reordered = get(tmp_path, make, config=dict(reversed(CONFIG.items())))
+    assert reordered.key == keys[-1] and reordered.reused
+
+
+def test_the_manifest_tells_what_was_made_and_from_what(tmp_path: Path) -> None:
+    made = get(tmp_path)
+    manifest = json.loads((made.path / "manifest.json").read_text())
+    assert manifest == made.manifest == get(tmp_path).manifest
+    identity = {"stage": "proxy", "version": module.VERSIONS["proxy"], "config": CONFIG, "parents": ["a", "b"]}
+    assert {name: manifest[name] for name in identity} == identity
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"))
+    assert manifest["key"] == hashlib.sha256(text.encode()).hexdigest()
+    assert {name: manifest[name] for name in ORIGIN} == ORIGIN
+    contents = {name: (made.path / name).read_bytes() for name in ("params.bin", "notes.txt")}
+    expected = {name: [len(data), hashlib.sha256(data).hexdigest()] for name, data in contents.items()}
+    assert manifest["files"] == expected
+    assert manifest["facts"] == made.facts and 0 <= manifest["seconds"] < 60
+
+
+@pytest.mark.parametrize("error", [RuntimeError("diverged"), InputError("bad data"), KeyboardInterrupt()])
+def test_a_stage_that_fails_leaves_nothing_behind(tmp_path: Path, error: BaseException) -> None:
+    def fail(folder: Path) -> Mapping[str, Any]:
+        (folder / "params.bin").write_bytes(b"half")
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        get(tmp_path, fail)
+    assert raised.value is error
+    assert [name for name, content in listing(tmp_path).items() if content is not None] == []
+    assert list(tmp_path.glob("proxy/*")) == []
+    assert not get(tmp_path).reused
+
+
+def test_facts_that_are_not_plain_leave_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(TypeError):
+        get(tmp_path, lambda folder: {"loss": object()})
+    assert list(tmp_path.glob("proxy/*")) == []
+
+
+PROCESS = """
+import json, os, sys, time
+from pathlib import Path
+from synthetic_rm.store import Store
+
+root, mode, me = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+
+def make(folder):
+    (folder / "params.bin").write_bytes(me.encode() * 1000)
+    if mode == "killed":
+        os._exit(9)
+    (root / f"ready-{me}").touch()
+    deadline = time.monotonic() + 60
+    while len(list(root.glob("ready-*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return {"maker": me}
+
+made = Store(root, {"commit": me}).get("proxy", {"size": 1}, [], make)
+content = (made.path / "params.bin").read_bytes()
+print(json.dumps([str(made.path), made.reused, made.facts["maker"], content.decode()[0], len(content)]))
+"""
+
+
+def process(root: Path, mode: str, me: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", PROCESS, str(root), mode, me], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_two_processes_that_make_one_stage_both_get_the_one_that_was_first(tmp_path: Path) -> None:
+    """Both are inside `make` before either may leave it."""
+    running = [process(tmp_path, "slow", me) for me in "xy"]
+    told = [job.communicate(timeout=120) for job in running]
+    assert [job.returncode for job in running] == [0, 0], told
+    one, other = (json.loads(out) for out, _ in told)
+    assert one == other and one[1] is False
+    assert one[2] == one[3] and one[4] == 1000  # facts and files of the same maker
+    assert [p.name for p in (tmp_path / "proxy").iterdir()] == [Path(one[0]).name]
+
+
+def test_what_a_killed_process_left_is_ignored(tmp_path: Path) -> None:
+    killed = process(tmp_path, "killed", "x")
+    killed.communicate(timeout=120)
+    assert killed.returncode == 9
+    (left,) = (tmp_path / "proxy").iterdir()
+    assert (left / "params.bin").is_file()
+    made = get(tmp_path, config={"size": 1}, parents=[])
+    assert not made.reused and left.name.startswith(f".{made.key[:20]}")
+    assert (made.path / "params.bin").read_bytes() == Maker().content
+
+
+def test_threads_that_make_one_stage_all_get_a_whole_one(tmp_path: Path) -> None:
+    together = Barrier(4, timeout=60)
+
+    def make(folder: Path) -> Mapping[str, Any]:
+        together.wait()
+        return Maker()(folder)
+
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda _: get(tmp_path, make), range(4)))
+    assert len({(a.key, a.path, json.dumps(a.manifest, sort_keys=True)) for a in made}) == 1
+    assert (made[0].path / "params.bin").read_bytes() == Maker().content
+    assert len(list((tmp_path / "proxy").iterdir())) == 1
+
+
+def _other_key(folder: Path) -> None:
+    other = get(folder.parents[1], config={})
+    (folder / "manifest.json").write_bytes((other.path / "manifest.json").read_bytes())
+
+
+def _rewrite(**changes: Any) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        manifest = json.loads((folder / "manifest.json").read_text()) | changes
+        kept = {name: value for name, value in manifest.items() if value is not ...}
+        (folder / "manifest.json").write_text(json.dumps(kept))
+
+    return damage
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "truncated file": lambda folder: (folder / "params.bin").write_bytes(b"weights"),
+    "longer file": lambda folder: (folder / "notes.txt").write_text("eleven words"),
+    "missing file": lambda folder: (folder / "params.bin").unlink(),
+    "missing manifest": lambda folder: (folder / "manifest.json").unlink(),
+    "empty manifest": lambda folder: (folder / "manifest.json").write_text(""),
+    "cut manifest": lambda folder: (folder / "manifest.json").write_text('{"key": "12'),
+    "binary manifest": lambda folder: (folder / "manifest.json").write_bytes(b"\xff\xfe\0"),
+    "manifest of another kind": lambda folder: (folder / "manifest.json").write_text("[1, 2]"),
+    "manifest that is null": lambda folder: (folder / "manifest.json").write_text("null"),
+    "manifest without key": _rewrite(key=...),
+    "manifest without files": _rewrite(files=...),
+    "manifest without facts": _rewrite(facts=...),
+    "manifest with odd files": _rewrite(files={"params.bin": 700}),
+    "foreign key": _other_key,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_artifact_is_named_and_not_used(tmp_path: Path, damage: str) -> None:
+    folder = get(tmp_path).path
+    DAMAGE[damage](folder)
+    make = Maker()
+    with pytest.raises(InputError) as error:
+        get(tmp_path, make).facts  # noqa: B018
+    assert str(folder) in str(error.value) and "\n" not in str(error.value)
+    assert make.calls == 0
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "x" * 300])
+def test_a_root_that_cannot_be_written_is_named(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    make = Maker()
+    with pytest.raises(InputError) as error:
+        get(tmp_path / place, make)
+    assert f"store={tmp_path / place}" in str(error.value) and "\n" not in str(error.value)
+    assert make.calls == 0 and listing(tmp_path) == {"file": b"mine"}
+
+
+def test_a_disk_that_is_full_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    def full(folder: Path) -> Mapping[str, Any]:
+        (folder / "params.bin").write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(InputError, match="No space left on device"):
+        get(tmp_path, full)
+    assert list(tmp_path.glob("proxy/*")) == []
