@@ -14,6 +14,7 @@ from synthetic_rm.errors import InputError
 from synthetic_rm.progress import Reporter
 from synthetic_rm.provenance import describe
 from synthetic_rm.release import ROOT, copy_license, write_release
+from synthetic_rm.runtime import prepare
 from synthetic_rm.settings import EnvironmentSettings
 from synthetic_rm.store import Store
 from synthetic_rm.world import Builder
@@ -33,6 +34,7 @@ def main() -> int:
     )
     options = parser.parse_args()
     folder = ROOT / NAME if options.install else options.output
+    prepare()
     device = jax.devices()[0]
     origin = describe(f"{device.platform}: {device.device_kind}")
     settings = EnvironmentSettings(release=None)

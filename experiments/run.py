@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 from synthetic_rm.config import ERRORS, one_line, register, to_settings
 from synthetic_rm.errors import InputError
 from synthetic_rm.experiment import run
-from synthetic_rm.runtime import limit_threads
+from synthetic_rm.runtime import prepare
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
@@ -23,7 +23,7 @@ def job(config: DictConfig) -> None:
     """One configuration: checked whole, then run."""
     try:
         settings = to_settings(config)
-        limit_threads(settings.runtime.threads)
+        prepare(settings.runtime.threads)
         run(settings)
     except InputError as error:
         raise SystemExit(refuse(error)) from error

@@ -12,6 +12,7 @@ import numpy as np
 from synthetic_rm.errors import require
 from synthetic_rm.losses import pair_indices
 from synthetic_rm.policies import policy
+from synthetic_rm.runtime import concurrently
 from synthetic_rm.types import Comparisons, Network, Params, Responses
 
 GoldLabels = Literal["hard", "soft", "sampled"]
@@ -50,12 +51,16 @@ def draw_groups(
     at_once = max(2, ROWS // group_size)
     draw = sampler(network, group_size, max_tokens)
     parts = []
-    for start in range(0, num_groups, at_once):
+
+    def draw_chunk(start: int) -> Responses:
         rows = np.arange(start, start + at_once) % len(prompts)
         responses, _ = draw(params, jax.random.fold_in(key, start), jnp.asarray(prompts[rows]))
-        parts.append(jax.tree.map(np.asarray, responses))
+        return Responses(*jax.tree.map(np.asarray, responses))
+
+    for part in concurrently(draw_chunk, range(0, num_groups, at_once)):
+        parts.append(part)
         if on_chunk is not None:
-            on_chunk(min(start + at_once, num_groups))
+            on_chunk(min(len(parts) * at_once, num_groups))
     whole = jax.tree.map(lambda *x: np.concatenate(x)[:num_groups], *parts)
     return Responses(*whole)
 

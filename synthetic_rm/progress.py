@@ -1,6 +1,7 @@
 """F0: progress bars with the numbers one watches; quiet where the output is not a terminal."""
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +16,14 @@ class Bar:
     def __init__(self, progress: Progress | None, task: TaskID | None, unit: str):
         self._progress, self._task, self._unit = progress, task, unit
         self._start, self._done = time.perf_counter(), 0.0
+        self._lock = threading.Lock()
 
     def advance(self, amount: float, note: str = "") -> None:
         """Count `amount` more units and show the rate so far and a note."""
         if self._progress is None or self._task is None:
             return
-        self._done += amount
+        with self._lock:
+            self._done += amount
         rate = self._done / max(time.perf_counter() - self._start, 1e-9)
         self._progress.update(self._task, advance=amount, note=f"{rate:,.0f} {self._unit}/s {note}")
 

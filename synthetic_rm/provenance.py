@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import platform
 import shlex
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import synthetic_rm
+from synthetic_rm.runtime import processors
 
 LIBRARIES = (
     "jax",
@@ -76,11 +76,6 @@ def cpu_name() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def thread_count() -> int:
-    """CPU threads this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def command_line() -> str:
     """The command that started this process, the script named from its own folder."""
     return shlex.join(["python", "/".join(Path(sys.argv[0]).parts[-2:]), *sys.argv[1:]])
@@ -95,7 +90,7 @@ def describe(device: str) -> dict[str, Any]:
         "versions": versions(),
         "device": device,
         "cpu": cpu_name(),
-        "threads": thread_count(),
+        "threads": processors(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command_line(),
     }

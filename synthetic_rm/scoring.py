@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from synthetic_rm.runtime import concurrently
 from synthetic_rm.types import Array, Responses, RewardModel
 
 BATCH = 256
@@ -42,14 +43,15 @@ def score_members(members: Any, responses: Responses, *, batch: int = BATCH) -> 
             costs little; scores do not depend on how responses are batched.
     """
     prompt, tokens, length = (np.asarray(x) for x in responses)
-    found: list[tuple[np.ndarray, Array]] = []
-    for rows, cut in _batches(length, tokens.shape[1], batch):
+
+    def score_batch(job: tuple[np.ndarray, int]) -> tuple[np.ndarray, np.ndarray]:
+        rows, cut = job
         part = Responses(*(jnp.asarray(x) for x in (prompt[rows], tokens[rows, :cut].astype(np.int32), length[rows])))
-        found.append((rows, _score_members(members, part)))
-    count = jax.tree.leaves(members)[0].shape[0]
-    scores = np.empty((count, len(length)), np.float32)
-    for rows, values in found:
-        scores[:, rows] = np.asarray(values)
+        return rows, np.asarray(_score_members(members, part))
+
+    scores = np.empty((jax.tree.leaves(members)[0].shape[0], len(length)), np.float32)
+    for rows, values in concurrently(score_batch, _batches(length, tokens.shape[1], batch)):
+        scores[:, rows] = values
     return scores
 
 

@@ -12,6 +12,7 @@ from synthetic_rm.ladder import shape_for_budget
 
 LABELS = ("hard", "soft", "sampled", "human")
 INITS = ("scratch", "backbone")
+READOUTS = ("last", "mean")
 DTYPES = ("float32", "bfloat16")
 RELEASES = ("reviews-v1",)
 
@@ -36,6 +37,8 @@ class BuildSettings:
     gold_batch: int = 16
     """groups in a batch"""
     gold_learning_rate: float = 1e-3
+    gold_readout: str = "mean"
+    """hidden state under gold's head: the mean over prompt and response, or the "last" one"""
     gold_token_dropout: float = 0.15
     """share of the tokens hidden while gold is trained: it keeps the model from learning snippets by heart"""
     calibration_samples: int = 8_192
@@ -58,7 +61,7 @@ class EnvironmentSettings:
 
 @dataclass(frozen=True)
 class ComparisonSettings:
-    num: int = 24_000
+    num: int = 6_000
     """groups of responses drawn, the held-out ones included"""
     group_size: int = 2
     labels: str = "hard"
@@ -72,8 +75,10 @@ class ComparisonSettings:
 class ProxySettings:
     sizes: list[int] = field(default_factory=lambda: [2_000, 4_000, 9_000, 20_000, 80_000])
     """parameter budgets, embeddings included"""
-    seeds: int = 4
+    seeds: int = 6
     init: str = "scratch"
+    readout: str = "mean"
+    """hidden state under the head: the "mean" over prompt and response, or the "last" response token's"""
     epochs: float = 1.0
     batch: int = 64
     """groups in a batch"""
@@ -166,6 +171,8 @@ def validate(settings: Settings) -> None:
     _one_of(flat, "environment.name", ("reviews",))
     _one_of(flat, "comparisons.labels", LABELS)
     _one_of(flat, "proxy.init", INITS)
+    _one_of(flat, "proxy.readout", READOUTS)
+    _one_of(flat, "environment.build.gold_readout", READOUTS)
     _one_of(flat, "runtime.dtype", DTYPES)
     if settings.environment.release is not None:
         _one_of(flat, "environment.release", RELEASES)

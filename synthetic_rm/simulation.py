@@ -130,6 +130,7 @@ class Simulation:
             "shape": list(network.shape),
             "seeds": s.seeds,
             "init": s.init,
+            "readout": s.readout,
             "epochs": s.epochs,
             "batch": s.batch,
             "learning_rate": rate,
@@ -143,7 +144,7 @@ class Simulation:
             starts = [init_reward(network, jax.random.key(1000 + seed), trunk) for seed in range(s.seeds)]
             params = jax.tree.map(lambda *x: jnp.stack(x), *starts)
             steps = max(1, int(training.target.shape[0] * s.epochs) // s.batch)
-            with self.reporter.bar(f"proxies {count.total:,} x {s.seeds}", steps, "steps") as bar:
+            with self.reporter.bar(f"proxies {count.total:,} x {s.seeds}", steps * s.seeds, "steps") as bar:
                 result = train_reward(
                     network,
                     params,
@@ -152,12 +153,13 @@ class Simulation:
                     epochs=s.epochs,
                     batch=s.batch,
                     learning_rate=rate,
+                    readout=s.readout,  # type: ignore[arg-type]
                     width=s.vmap_width,
-                    on_chunk=lambda _, losses: bar.advance(losses.shape[1], f"loss {losses.mean():.3f}"),
+                    on_chunk=lambda _, losses: bar.advance(losses.size, f"loss {losses.mean():.3f}"),
                 )
             save_params(folder / "params.safetensors", result.params)
             members = [jax.tree.map(lambda x, i=i: x[i], result.params) for i in range(s.seeds)]
-            metrics = [evaluate_reward(network, member, held_out) for member in members]
+            metrics = [evaluate_reward(network, member, held_out, readout=s.readout) for member in members]
             return {
                 "size": size,
                 **count._asdict(),
@@ -237,7 +239,8 @@ class Simulation:
 
     def proxy_scores(self, group: ProxyGroup) -> np.ndarray:
         """[seeds, prompts, N] raw proxy scores of the pool."""
-        members = jax.vmap(lambda params: neural_reward(group.network, params))(group.params)
+        readout: Any = self.settings.proxy.readout
+        members = jax.vmap(lambda params: neural_reward(group.network, params, readout))(group.params)
         artifact = self.pool_scores(members, f"proxies {group.size:,} score the pool", [group.artifact.key])
         return np.load(artifact.path / "scores.npy", mmap_mode="r", allow_pickle=False)
 
@@ -246,6 +249,7 @@ class Simulation:
 
         s* = argmin_s mean CE(s(g_a - g_b), s(s (r_a - r_b))) over the held-out comparisons, gold on its native scale.
         """
+        readout: Any = self.settings.proxy.readout
         held_out = self.comparison_parts()[1].responses
         groups, size = held_out.length.shape
         flat = Responses(*(x.reshape(-1, *x.shape[2:]) for x in held_out))
@@ -253,7 +257,7 @@ class Simulation:
         found = []
         for seed in range(self.settings.proxy.seeds):
             params = jax.tree.map(lambda x, seed=seed: x[seed], group.params)
-            raw = score(neural_reward(group.network, params), flat).reshape(groups, size)
+            raw = score(neural_reward(group.network, params, readout), flat).reshape(groups, size)
             found.append(recalibration_factor(np.asarray(pair_margins(jnp.asarray(raw))), np.asarray(gold)))
         return found
 

@@ -211,11 +211,12 @@ class Builder:
                     epochs=1,
                     batch=build.gold_batch,
                     learning_rate=build.gold_learning_rate,
+                    readout=build.gold_readout,  # type: ignore[arg-type]
                     on_chunk=lambda _, losses: bar.advance(losses.shape[1], f"loss {losses.mean():.3f}"),
                 )
             params = jax.tree.map(lambda x: x[0], result.params)
             save_params(folder / "params.safetensors", params)
-            model = neural_reward(network, params)
+            model = neural_reward(network, params, build.gold_readout)  # type: ignore[arg-type]
             policy = network_for(build.reference_size, environment.vocab, self.dtype)
             reference_params = load_params(reference.path / "params.safetensors", abstract_trunk(policy))
             mean, deviation = calibrate(
@@ -314,7 +315,8 @@ def assemble(
     """A world from its files."""
     reference = network_for(build.reference_size, environment.vocab, dtype)
     gold_network = network_for(build.gold_size, environment.vocab, dtype)
-    gold = neural_reward(gold_network, load_params(gold_file, abstract_reward(gold_network)))
+    gold_params = load_params(gold_file, abstract_reward(gold_network))
+    gold = neural_reward(gold_network, gold_params, build.gold_readout)  # type: ignore[arg-type]
     deviation = float(facts["gold"]["reference_deviation"])
     backbones = {
         size: load_params(path, abstract_trunk(network_for(size, environment.vocab, dtype)))

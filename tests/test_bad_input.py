@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -45,6 +46,7 @@ def command(
     work.mkdir()
     monkeypatch.chdir(work)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "")
+    monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))  # what the command sets is put back
 
     def run(*words: str) -> Ended:
         monkeypatch.setattr(sys, "argv", [str(SCRIPT), *words])

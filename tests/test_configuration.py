@@ -73,6 +73,7 @@ def test_every_key_can_be_overridden_and_keeps_its_type() -> None:
     flat = flatten(Settings())
     fixed = {"environment.vocab": 1100, "environment.release": None, "environment.data": "a b.tsv", "output": "o"}
     fixed |= {"store": "s", "proxy.learning_rate": 0.125, "best_of_n.max_n": 9, "comparisons.labels": "soft"}
+    fixed |= {"proxy.readout": "mean", "environment.build.gold_readout": "last"}
     fixed |= {"proxy.init": "backbone", "runtime.dtype": "bfloat16"}
     wanted = {key: other(value) for key, value in flat.items()} | fixed
     unset = {key for key, value in wanted.items() if value == flat[key]}

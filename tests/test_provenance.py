@@ -17,7 +17,8 @@ from rich.console import Console
 import synthetic_rm
 from synthetic_rm import provenance
 from synthetic_rm.progress import Reporter
-from synthetic_rm.provenance import commit, describe, digest, file_digest, thread_count, versions
+from synthetic_rm.provenance import commit, describe, digest, file_digest, versions
+from synthetic_rm.runtime import processors
 
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -129,7 +130,7 @@ def test_a_description_is_plain_and_of_now(monkeypatch: pytest.MonkeyPatch) -> N
     found = describe("cpu: test")
     assert json.loads(json.dumps(found)) == found
     assert {"commit", "dirty", "versions", "device", "cpu", "threads", "started", "command"} <= set(found)
-    assert found["device"] == "cpu: test" and found["threads"] == thread_count() >= 1
+    assert found["device"] == "cpu: test" and found["threads"] == processors() >= 1
     assert abs(datetime.now(UTC) - datetime.fromisoformat(found["started"])) < timedelta(minutes=1)
 
 
@@ -140,11 +141,6 @@ def test_the_command_can_be_given_again(monkeypatch: pytest.MonkeyPatch) -> None
     found = shlex.split(describe("cpu")["command"])
     assert found[-len(words) :] == words
     assert not any(word.startswith("/") for word in found)
-
-
-def test_threads_are_those_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provenance.os, "sched_getaffinity", lambda _: {0, 3, 4}, raising=False)
-    assert thread_count() == 3
 
 
 def test_a_report_is_quiet_when_asked_and_draws_no_bars_off_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:

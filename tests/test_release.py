@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,13 +36,13 @@ WEIGHTS = ["reference.safetensors", "gold.safetensors", "backbone-2000.safetenso
 FILES = ["tokenizer.json", *WEIGHTS]
 
 
-def world(seed: int = 0) -> World:
+def world(seed: int = 0, build: BuildSettings = BUILD) -> World:
     """Untrained models: a release only has to keep them."""
     text = "the quick brown fox jumps over the lazy dog and the other fox thinks that this is not the end of it"
     keys = jax.random.split(jax.random.key(seed), 4)
-    small, large = (network_for(size, VOCAB) for size in BUILD.backbone_sizes)
+    small, large = (network_for(size, VOCAB) for size in build.backbone_sizes)
     reward, smaller, larger = (jax.jit(f) for f in (partial(init_reward, large), small.init, large.init))
-    gold = neural_reward(large, reward(keys[0])).centred(0.25, 1 / 1.75)
+    gold = neural_reward(large, reward(keys[0]), build.gold_readout).centred(0.25, 1 / 1.75)  # type: ignore[arg-type]
     trunks = {2_000: smaller(keys[1]), 4_000: larger(keys[2])}
     environment = Reviews(train_tokenizer([text], VOCAB), PROMPT, RESPONSE)
     return World(environment, small, smaller(keys[3]), gold, 1.75, trunks, ("a", "b"), FACTS)
@@ -73,13 +74,17 @@ def test_a_release_gives_back_the_world_it_was_written_from(made: World, folder:
     assert (other.prompt_tokens, other.response_tokens, other.data) == (PROMPT, RESPONSE, None)
 
 
-def test_gold_of_a_release_scores_as_it_did(made: World, folder: Path) -> None:
+@pytest.mark.parametrize("readout", ["last", "mean"])
+def test_gold_of_a_release_scores_as_it_did(tmp_path: Path, readout: str) -> None:
+    build = replace(BUILD, gold_readout=readout)
+    made = world(build=build)
+    write_release(made, replace(SETTINGS, build=build), NAME, tmp_path / NAME, {})
     rng = np.random.default_rng(0)
     prompt, tokens = (rng.integers(0, VOCAB, (30, n)).astype(np.int32) for n in (PROMPT, RESPONSE))
     rows = Responses(prompt, tokens, rng.integers(1, RESPONSE + 1, 30).astype(np.int32))  # type: ignore[arg-type]
     expected = score(made.gold, rows)
     assert expected.std() > 1e-3
-    np.testing.assert_array_equal(score(load_release(NAME, root=folder.parent).gold, rows), expected)
+    np.testing.assert_array_equal(score(load_release(NAME, root=tmp_path).gold, rows), expected)
 
 
 def test_the_manifest_tells_the_files_and_how_they_were_made(made: World, folder: Path, tmp_path: Path) -> None:

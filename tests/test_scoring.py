@@ -7,7 +7,7 @@ import pytest
 
 from synthetic_rm.ladder import shape_of_width
 from synthetic_rm.networks import transformer
-from synthetic_rm.rewards.neural import NeuralReward, init_reward, neural_reward
+from synthetic_rm.rewards.neural import NeuralReward, Readout, init_reward, neural_reward
 from synthetic_rm.scoring import length_buckets, score, score_members
 from synthetic_rm.types import Responses
 
@@ -23,11 +23,11 @@ def responses(seed: int = 0, longest: int = TOKENS) -> Responses:
     return Responses(prompt, tokens, length)  # type: ignore[arg-type]
 
 
-def reward(seed: int) -> NeuralReward:
+def reward(seed: int, readout: Readout = "last") -> NeuralReward:
     """A reward model whose scores differ by about 1, and whose shift and scale count."""
     params = init_reward(NETWORK, jax.random.key(seed))
     params["head"] = jax.tree.map(lambda x: 9.0 * x + 0.5, params["head"])
-    return neural_reward(NETWORK, params).centred(0.3, 1.5)
+    return neural_reward(NETWORK, params, readout).centred(0.3, 1.5)
 
 
 def close(found: np.ndarray, expected: np.ndarray) -> None:
@@ -35,8 +35,9 @@ def close(found: np.ndarray, expected: np.ndarray) -> None:
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
 
 
-def test_scores_equal_the_model_called_on_each_response_alone() -> None:
-    drawn, model = responses(), reward(0)
+@pytest.mark.parametrize("readout", ["last", "mean"])
+def test_scores_equal_the_model_called_on_each_response_alone(readout: Readout) -> None:
+    drawn, model = responses(), reward(0, readout)
     called = jax.jit(lambda model, one: model(one))
     rows = (Responses(*(jnp.asarray(x[i : i + 1]) for x in drawn)) for i in range(COUNT))
     alone = np.array([called(model, row)[0] for row in rows])
@@ -62,8 +63,9 @@ def test_the_order_changes_no_score() -> None:
     close(score(model, moved, batch=16), score(model, drawn, batch=16)[order])
 
 
-def test_what_lies_beyond_a_response_changes_no_score() -> None:
-    drawn, model = responses(), reward(0)
+@pytest.mark.parametrize("readout", ["last", "mean"])
+def test_what_lies_beyond_a_response_changes_no_score(readout: Readout) -> None:
+    drawn, model = responses(), reward(0, readout)
     beyond = np.arange(TOKENS) >= np.asarray(drawn.length)[:, None]
     assert beyond.mean() > 0.3
     other = np.where(beyond, responses(5).tokens, drawn.tokens)

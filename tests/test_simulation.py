@@ -333,6 +333,7 @@ CHANGES: list[tuple[dict[str, Any], set[str]]] = [
     ({"proxy.sizes": [SIZE, 9_000]}, set()),
     ({"proxy.seeds": 3}, PROXY),
     ({"proxy.init": "backbone"}, PROXY),
+    ({"proxy.readout": "mean"}, PROXY),
     ({"proxy.epochs": 2.0}, PROXY),
     ({"proxy.batch": 16}, PROXY),
     ({"proxy.learning_rate": 0.01}, PROXY),

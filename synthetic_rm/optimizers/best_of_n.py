@@ -15,6 +15,7 @@ import numpy as np
 from synthetic_rm.comparisons import sampler
 from synthetic_rm.divergences import best_of_n_kl, pool_kl
 from synthetic_rm.estimators import best_of_n_curve
+from synthetic_rm.runtime import concurrently
 from synthetic_rm.scoring import score_members
 from synthetic_rm.types import PAD, Curve, Network, Params, Responses
 
@@ -69,8 +70,7 @@ def draw_pool(
 ) -> Pool:
     """Draw `samples` responses of the policy to every prompt into `folder`.
 
-    The next chunk is already being sampled while one is written. Each chunk has a key of its own, folded from the
-    position in the pool, so the pool does not depend on what was drawn before.
+    Each chunk has a key of its own, folded from its place in the pool, so the pool depends on no order of drawing.
     """
     count = len(prompts)
     token_type = np.uint16 if network.shape.vocab <= 1 << 16 else np.uint32
@@ -84,29 +84,21 @@ def draw_pool(
     np.save(folder / "prompts.npy", prompts, allow_pickle=False)
     draw = sampler(network, samples_at_once, max_tokens)
 
-    def chunk(i: int, start: int) -> Any:
+    def chunk(at: tuple[int, int]) -> tuple[int, int, dict[str, np.ndarray]]:
+        i, start = at
         rows = np.arange(i, i + prompts_at_once) % count
         chunk_key = jax.random.fold_in(jax.random.fold_in(key, i), start)
-        return draw(params, chunk_key, jnp.asarray(prompts[rows]))
+        responses, log_prob = draw(params, chunk_key, jnp.asarray(prompts[rows]))
+        drawn = {"tokens": responses.tokens, "length": responses.length, "log_prob": log_prob}
+        return i, start, jax.tree.map(np.asarray, drawn)
 
-    def write(i: int, start: int, drawn: Any) -> None:
-        responses, log_prob = drawn
+    places = ((i, start) for i in range(0, count, prompts_at_once) for start in range(0, samples, samples_at_once))
+    for i, start, drawn in concurrently(chunk, places):
         rows, columns = min(prompts_at_once, count - i), min(samples_at_once, samples - start)
-        where = (slice(i, i + rows), slice(start, start + columns))
-        for name, values in (("tokens", responses.tokens), ("length", responses.length), ("log_prob", log_prob)):
-            arrays[name][where] = np.asarray(values)[:rows, :columns]
+        for name, values in drawn.items():
+            arrays[name][i : i + rows, start : start + columns] = values[:rows, :columns]
         if on_chunk is not None:
             on_chunk(rows * columns)
-
-    waiting: tuple[int, int, Any] | None = None
-    for i in range(0, count, prompts_at_once):
-        for start in range(0, samples, samples_at_once):
-            drawn = chunk(i, start)
-            if waiting is not None:
-                write(*waiting)
-            waiting = (i, start, drawn)
-    if waiting is not None:
-        write(*waiting)
     for array in arrays.values():
         array.flush()
     return open_pool(folder)

@@ -1,18 +1,20 @@
 """F3: a reward model that is a decoder with a scalar head."""
 
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Literal, Self
 
 import jax
 import jax.numpy as jnp
 
 from synthetic_rm.types import Array, Key, Network, Params, Responses
 
+Readout = Literal["last", "mean"]
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class NeuralReward:
-    """score = scale * (head . mean hidden state + bias - shift).
+    """score = scale * (head . hidden state + bias - shift), the hidden state as `readout` says.
 
     `shift` recentres the reference policy's mean score to 0 and `scale` recalibrates or normalises (paper, section
     2.2); both are 0 and 1 until `centred` is called, after training.
@@ -23,18 +25,19 @@ class NeuralReward:
     shift: Array
     scale: Array
     network: Network = field(metadata={"static": True})
+    readout: Readout = field(default="mean", metadata={"static": True})
 
     def __call__(self, responses: Responses) -> Array:
-        return self.scale * (raw_scores(self.network, self.params, responses) - self.shift)
+        return self.scale * (raw_scores(self.network, self.params, responses, self.readout) - self.shift)
 
     def centred(self, shift: float | Array, scale: float | Array) -> Self:
         """The same model shifted and scaled."""
         return replace(self, shift=jnp.asarray(shift, jnp.float32), scale=jnp.asarray(scale, jnp.float32))
 
 
-def neural_reward(network: Network, params: Params) -> NeuralReward:
+def neural_reward(network: Network, params: Params, readout: Readout = "mean") -> NeuralReward:
     """A reward model as trained: not yet recentred."""
-    return NeuralReward(params, jnp.float32(0.0), jnp.float32(1.0), network)
+    return NeuralReward(params, jnp.float32(0.0), jnp.float32(1.0), network, readout)
 
 
 def init_reward(network: Network, key: Key, trunk: Params | None = None) -> Params:
@@ -49,18 +52,19 @@ def init_reward(network: Network, key: Key, trunk: Params | None = None) -> Para
     return {"trunk": fresh, "head": {"weight": weight, "bias": jnp.zeros(())}}
 
 
-def raw_scores(network: Network, params: Params, responses: Responses) -> Array:
-    """Scalar head on the mean hidden state of prompt and response tokens: float32 [...], for responses [...].
+def raw_scores(network: Network, params: Params, responses: Responses, readout: Readout = "mean") -> Array:
+    """Scalar head on a summary of the hidden states: float32 [...], for responses [...].
 
-    The mean, not the last position as in the paper: with as few labels as there are here, a head on the last token
-    orders several points fewer of the held-out human comparisons.
+    "mean": their mean over prompt and response, which learns much more from the few labels there are here. "last": the
+    state of the last response token, as in InstructGPT and the paper.
     """
     lead = responses.length.shape
     rows = jnp.concatenate([responses.prompt, responses.tokens], axis=-1)
     rows = rows.reshape(-1, rows.shape[-1])
     count = responses.prompt.shape[-1] + responses.length.reshape(-1, 1)
-    used = (jax.lax.broadcasted_iota(jnp.int32, rows.shape, 1) < count).astype(jnp.float32)
+    position = jax.lax.broadcasted_iota(jnp.int32, rows.shape, 1)
+    used = (position == count - 1 if readout == "last" else position < count).astype(jnp.float32)
     hidden = network.hidden(params["trunk"], rows)
-    mean = jnp.einsum("bs,bsd->bd", used, hidden, precision="highest") / count
-    scores = jnp.matmul(mean, params["head"]["weight"], precision="highest") + params["head"]["bias"]
+    summary = jnp.einsum("bs,bsd->bd", used, hidden, precision="highest") / used.sum(1, keepdims=True)
+    scores = jnp.matmul(summary, params["head"]["weight"], precision="highest") + params["head"]["bias"]
     return scores.reshape(lead)

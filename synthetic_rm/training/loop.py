@@ -13,12 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from synthetic_rm.runtime import concurrently
 from synthetic_rm.types import Array, Params
 
 Loss = Callable[[Params, Any, Array], Array]
 """(params, data, rows [B]) -> scalar loss of the batch made of these rows of the data."""
 OnChunk = Callable[[int, np.ndarray], None]
-"""(steps done, losses [seeds, steps of this chunk]): called on the host after every chunk."""
+"""(steps done, losses [seeds of the group, steps of this chunk]): called on the host after every chunk."""
 
 GRADIENT_NORM = 1.0
 WARMUP = 0.05
@@ -71,20 +72,19 @@ def _step(loss: Loss, data: Any, peak: Array, steps: Array, state: TrainState, r
     return TrainState(params, tx, state.step + 1, state.alive & (finite | ended)), value
 
 
-@partial(jax.jit, static_argnames=("loss", "width"), donate_argnames=("state",))
+@partial(jax.jit, static_argnames=("loss",), donate_argnames=("state",))
 def run_chunk(
-    state: TrainState, data: Any, plan: Array, peak: Array, steps: Array, *, loss: Loss, width: int
+    state: TrainState, data: Any, plan: Array, peak: Array, steps: Array, *, loss: Loss
 ) -> tuple[TrainState, Array]:
     """One chunk of steps for every seed: state [seeds, ...], plan [seeds, chunk, B] -> (state, losses [seeds, chunk]).
 
-    Seeds run `width` at a time under vmap, one group after another; the width changes speed and low bits only.
+    The seeds run under one vmap; `train` decides how many come together.
     """
 
-    def one_seed(args: tuple[TrainState, Array, Array]) -> tuple[TrainState, Array]:
-        seed_state, seed_plan, seed_peak = args
+    def one_seed(seed_state: TrainState, seed_plan: Array, seed_peak: Array) -> tuple[TrainState, Array]:
         return jax.lax.scan(partial(_step, loss, data, seed_peak, steps), seed_state, seed_plan)
 
-    return jax.lax.map(one_seed, (state, plan, peak), batch_size=width)
+    return jax.vmap(one_seed)(state, plan, peak)
 
 
 def batch_plan(rng: np.random.Generator, num_rows: int, batch: int, steps: int) -> np.ndarray:
@@ -112,21 +112,32 @@ def train(
         params: [seeds, ...] starting points; copied, not donated.
         plan: [seeds, steps, B] rows of the data for every step of every seed.
         learning_rate: peak learning rate, one for all or [seeds]; traced, so a sweep over it compiles once.
-        width: seeds under one vmap. chunk: steps between returns to the host.
+        width: seeds under one vmap; groups of so many run side by side on the processors there are.
+        chunk: steps between returns to the host.
+        on_chunk: called after every chunk of every group, from the group's own thread.
     """
     seeds, steps, _ = plan.shape
     chunks = max(1, math.ceil(steps / chunk))
     size = math.ceil(steps / chunks)
     padded = np.concatenate([plan, np.repeat(plan[:, -1:], chunks * size - steps, axis=1)], axis=1)
-    tx = jax.vmap(gradient_transformation().init)(params)
-    state = TrainState(jax.tree.map(jnp.copy, params), tx, jnp.zeros(seeds, jnp.int32), jnp.ones(seeds, bool))
-    peak = jnp.broadcast_to(jnp.asarray(learning_rate, jnp.float32), (seeds,))
+    peak = np.broadcast_to(np.asarray(learning_rate, np.float32), (seeds,))
     total = jnp.asarray(steps, jnp.float32)
-    losses = []
-    for start in range(0, chunks * size, size):
-        part = jnp.asarray(padded[:, start : start + size])
-        state, values = run_chunk(state, data, part, peak, total, loss=loss, width=min(width, seeds))
-        losses.append(np.asarray(values)[:, : max(0, steps - start)])
-        if on_chunk is not None:
-            on_chunk(min(start + size, steps), losses[-1])
-    return TrainResult(state.params, np.concatenate(losses, axis=1), np.asarray(state.alive))
+
+    def train_group(first: int) -> tuple[Params, np.ndarray, np.ndarray]:
+        group = slice(first, min(first + width, seeds))
+        start_params = jax.tree.map(lambda x: jnp.array(x[group]), params)
+        members = group.stop - group.start
+        tx = jax.vmap(gradient_transformation().init)(start_params)
+        state = TrainState(start_params, tx, jnp.zeros(members, jnp.int32), jnp.ones(members, bool))
+        losses = []
+        for start in range(0, chunks * size, size):
+            part = jnp.asarray(padded[group, start : start + size])
+            state, values = run_chunk(state, data, part, jnp.asarray(peak[group]), total, loss=loss)
+            losses.append(np.asarray(values)[:, : max(0, steps - start)])
+            if on_chunk is not None:
+                on_chunk(min(start + size, steps), losses[-1])
+        return state.params, np.concatenate(losses, axis=1), np.asarray(state.alive)
+
+    groups = list(concurrently(train_group, range(0, seeds, width)))
+    trained = jax.tree.map(lambda *x: jnp.concatenate(x), *(group[0] for group in groups))
+    return TrainResult(trained, *(np.concatenate([group[i] for group in groups]) for i in (1, 2)))

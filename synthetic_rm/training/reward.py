@@ -4,11 +4,10 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from synthetic_rm.losses import pair_accuracy, ranking_loss
-from synthetic_rm.rewards.neural import raw_scores
+from synthetic_rm.rewards.neural import Readout, raw_scores
 from synthetic_rm.training.loop import Loss, OnChunk, TrainResult, batch_plan, train
 from synthetic_rm.types import Array, Comparisons, Network, Params
 
@@ -32,10 +31,10 @@ def reward_learning_rate(parameters: int) -> float:
 
 
 @cache
-def _batch_loss(network: Network) -> Loss:
+def _batch_loss(network: Network, readout: Readout) -> Loss:
     def loss(params: Params, data: Comparisons, index: Array) -> Array:
         part = jax.tree.map(lambda x: x[index], data)
-        return ranking_loss(raw_scores(network, params, part.responses), part.target, part.weight)
+        return ranking_loss(raw_scores(network, params, part.responses, readout), part.target, part.weight)
 
     return loss
 
@@ -49,6 +48,7 @@ def train_reward(
     epochs: float,
     batch: int,
     learning_rate: float | np.ndarray,
+    readout: Readout = "mean",
     width: int = 1,
     on_chunk: OnChunk | None = None,
 ) -> TrainResult:
@@ -61,14 +61,16 @@ def train_reward(
     groups = comparisons.target.shape[0]
     steps = max(1, int(groups * epochs) // batch)
     plan = np.stack([batch_plan(np.random.default_rng(seed), groups, batch, steps) for seed in seeds])
-    return train(_batch_loss(network), params, comparisons, plan, learning_rate, width=width, on_chunk=on_chunk)
+    return train(
+        _batch_loss(network, readout), params, comparisons, plan, learning_rate, width=width, on_chunk=on_chunk
+    )
 
 
 @cache
-def _evaluation(network: Network) -> Any:
+def _evaluation(network: Network, readout: Readout) -> Any:
     @jax.jit
     def evaluate(params: Params, part: Comparisons) -> tuple[Array, Array, Array, Array]:
-        scores = raw_scores(network, params, part.responses)
+        scores = raw_scores(network, params, part.responses, readout)
         right, counted = pair_accuracy(scores, part.target, part.weight)
         groups = (part.weight.sum(-1) > 0).sum()
         return ranking_loss(scores, part.target, part.weight) * groups, groups, right, counted
@@ -76,15 +78,17 @@ def _evaluation(network: Network) -> Any:
     return evaluate
 
 
-def evaluate_reward(network: Network, params: Params, comparisons: Comparisons, *, batch: int = 64) -> RewardMetrics:
+def evaluate_reward(
+    network: Network, params: Params, comparisons: Comparisons, *, readout: Readout = "mean", batch: int = 64
+) -> RewardMetrics:
     """Ranking loss and accuracy of one reward model (params without a seed axis) over all comparisons."""
+    whole = jax.tree.map(np.asarray, comparisons)
+    groups = whole.target.shape[0]
     sums = np.zeros(4)
-    groups = comparisons.target.shape[0]
     for start in range(0, groups, batch):
-        part = jax.tree.map(lambda x, start=start: x[start : start + batch], comparisons)
-        missing = batch - part.target.shape[0]
-        part = jax.tree.map(lambda x, missing=missing: jnp.pad(x, ((0, missing), *((0, 0),) * (x.ndim - 1))), part)
-        part = part._replace(responses=part.responses._replace(length=jnp.maximum(part.responses.length, 1)))
-        sums += np.array([float(x) for x in _evaluation(network)(params, part)])
+        rows = np.arange(start, start + batch)
+        part = jax.tree.map(lambda x, rows=rows: x[np.minimum(rows, groups - 1)], whole)
+        part = part._replace(weight=part.weight * (rows < groups)[:, None].astype(np.float32))
+        sums += np.array([float(x) for x in _evaluation(network, readout)(params, part)])
     loss, groups_counted, right, counted = sums
     return RewardMetrics(loss / max(groups_counted, 1.0), right / counted if counted else float("nan"))

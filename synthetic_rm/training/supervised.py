@@ -70,12 +70,14 @@ def _evaluation(network: Network) -> Any:
 
 def evaluate_language_model(network: Network, params: Params, rows: TokenRows, *, batch: int = 128) -> float:
     """Nats per predicted token over all rows, every token counted once."""
+    whole = jax.tree.map(np.asarray, rows)
+    count = whole.tokens.shape[0]
     total = weight = 0.0
-    for start in range(0, rows.tokens.shape[0], batch):
-        part = jax.tree.map(lambda x, start=start: x[start : start + batch], rows)
-        missing = batch - part.tokens.shape[0]
-        part = jax.tree.map(lambda x, missing=missing: jnp.pad(x, ((0, missing), (0, 0))), part)
-        count = float(part.weight[:, 1:].sum())
-        total += float(_evaluation(network)(params, part)) * count
-        weight += count
+    for start in range(0, count, batch):
+        index = np.arange(start, start + batch)
+        part = jax.tree.map(lambda x, index=index: x[np.minimum(index, count - 1)], whole)
+        part = part._replace(weight=part.weight * (index < count)[:, None].astype(np.float32))
+        predicted = float(part.weight[:, 1:].sum())
+        total += float(_evaluation(network)(params, part)) * predicted
+        weight += predicted
     return total / weight

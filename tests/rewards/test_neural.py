@@ -1,4 +1,4 @@
-"""A reward model scores the last token of a response and nothing else."""
+"""A reward model scores a prompt and its response up to its end, and nothing else."""
 
 from typing import NamedTuple
 
@@ -44,15 +44,15 @@ def scored() -> Scored:
     return Scored(network, params, responses, score(network, params, responses))
 
 
-def test_a_score_is_the_head_on_the_last_response_token(scored: Scored) -> None:
+def test_a_score_is_the_head_on_the_mean_hidden_state(scored: Scored) -> None:
     """Each row alone, cut where its response ends, so that nothing is left to pad."""
     weight, bias = (np.asarray(scored.params["head"][name], np.float64) for name in ("weight", "bias"))
     hidden = jax.jit(scored.network.hidden)
     for g, n in ((0, 0), (0, 1), (1, 2), (2, 3)):
         prompt, tokens, length = (np.asarray(x[g, n]) for x in scored.responses)
         row = np.concatenate([prompt, tokens[:length]])
-        final = np.asarray(hidden(scored.params["trunk"], jnp.asarray(row[None])))[0, -1]
-        assert float(scored.scores[g, n]) == pytest.approx(float(final @ weight + bias), abs=1e-5)
+        mean = np.asarray(hidden(scored.params["trunk"], jnp.asarray(row[None])), np.float64)[0].mean(0)
+        assert float(scored.scores[g, n]) == pytest.approx(mean @ weight + float(bias), abs=1e-5)
     assert np.ptp(np.asarray(scored.scores)) > 0.5
 
 

@@ -1,0 +1,245 @@
+"""What is timed, in this package and in PyTorch, and how. Import it once the number of threads is set."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from synthetic_rm.ladder import shape_of_width
+from synthetic_rm.networks import transformer
+from synthetic_rm.rewards.neural import init_reward, raw_scores
+from synthetic_rm.sampling import sample, sample_tokens
+from synthetic_rm.training.loop import gradient_transformation
+from synthetic_rm.training.reward import train_reward
+from synthetic_rm.training.supervised import TokenRows, train_language_model
+from synthetic_rm.types import Array, Comparisons, Key, Network, Params, Responses, Shape
+
+Call = Callable[[], Any]
+LEARNING_RATE = 1e-4
+
+
+class Size(NamedTuple):
+    """How much one call works on: G x N responses of T tokens, and batches of as many rows."""
+
+    prompts: int = 8
+    samples: int = 32
+    prompt_tokens: int = 5
+    response_tokens: int = 27
+    vocab: int = 1024
+    steps: int = 8
+    """training steps in one call"""
+
+    @property
+    def rows(self) -> int:
+        return self.prompts * self.samples
+
+    @property
+    def length(self) -> int:
+        return self.prompt_tokens + self.response_tokens
+
+
+class Work(NamedTuple):
+    """One thing to time."""
+
+    name: str
+    tokens: int
+    """tokens of one call"""
+    flops: int
+    """floating point operations in the matrix products of one call"""
+    call: Call
+
+
+def layer_flops(shape: Shape, context: int) -> int:
+    """One token through the layers: L (2 (4 D^2 + 3 D F) + 4 C D), attending to C positions, masked ones included."""
+    return shape.layers * (2 * (4 * shape.width**2 + 3 * shape.width * shape.hidden) + 4 * context * shape.width)
+
+
+def logit_flops(shape: Shape) -> int:
+    """One position against the vocabulary: 2 D V."""
+    return 2 * shape.width * shape.vocab
+
+
+def sampling_flops(shape: Shape, size: Size) -> int:
+    """G prompts read once, G N (T - 1) tokens decoded, G N T of them drawn."""
+    prefill = size.prompts * size.prompt_tokens * layer_flops(shape, size.prompt_tokens)
+    decoded = size.rows * (size.response_tokens - 1) * layer_flops(shape, size.length - 1)
+    return prefill + decoded + size.rows * size.response_tokens * logit_flops(shape)
+
+
+def interleaved(ours: Call, theirs: Call | None, rounds: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Seconds [rounds] of each of two calls, taken in turns after one call of each that is not timed."""
+    calls = [ours] if theirs is None else [ours, theirs]
+    for call in calls:
+        call()
+    seconds = np.array([[_seconds(call) for call in calls] for _ in range(rounds)])
+    return seconds[:, 0], None if theirs is None else seconds[:, 1]
+
+
+def _seconds(call: Call) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def matmul_rate(size: int, repeats: int) -> float:
+    """Best float32 rate of a [size, size] matrix product, in operations per second."""
+    product = jax.jit(jnp.matmul)
+    x = jnp.ones((size, size))
+    seconds, _ = interleaved(lambda: product(x, x).block_until_ready(), None, repeats)
+    return float(2 * size**3 / seconds.min())
+
+
+def tokens_of(size: Size) -> np.ndarray:
+    """[G N, P + T] random tokens, none of them special."""
+    return np.random.default_rng(0).integers(3, size.vocab, (size.rows, size.length)).astype(np.int32)
+
+
+def responses_of(size: Size) -> Responses:
+    """`tokens_of` as [G N] responses of full length."""
+    tokens = jnp.asarray(tokens_of(size))
+    length = jnp.full(size.rows, size.response_tokens, jnp.int32)
+    return Responses(tokens[:, : size.prompt_tokens], tokens[:, size.prompt_tokens :], length)
+
+
+def reward_params(network: Network) -> Params:
+    """The weights that both sides start from: {"trunk", "head"}."""
+    return jax.jit(partial(init_reward, network))(jax.random.key(0))
+
+
+def _finished(call: Callable[..., Any], *arguments: Any, **options: Any) -> Call:
+    return lambda: jax.block_until_ready(call(*arguments, **options))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _drawn(network: Network, size: Size, params: Params, key: Key, prompts: Array) -> tuple[Responses, Array]:
+    return sample(network, params, key, prompts, size.samples, size.response_tokens)
+
+
+def works(width: int, size: Size) -> list[Work]:
+    """Sampling, scoring and two trainings of this package at one width of the ladder."""
+    network = transformer(shape_of_width(width, size.vocab))
+    params, shape, key = reward_params(network), network.shape, jax.random.key(1)
+    responses = responses_of(size)
+    pairs = Responses(*(x.reshape(-1, 2, *x.shape[1:]) for x in responses))
+    ones = jnp.ones((size.rows // 2, 1))
+    stacked = jax.tree.map(lambda x: x[None], params)
+    rows = TokenRows(jnp.asarray(tokens_of(size)), jnp.ones((size.rows, size.length)))
+    scorer = jax.jit(partial(raw_scores, network))
+    train_rewards = partial(train_reward, seeds=[0], epochs=size.steps, batch=size.rows // 2)
+    train_text = partial(train_language_model, seed=0, steps=size.steps, batch=size.rows)
+    read, predicted = size.rows * size.length, size.rows * (size.length - 1)
+    forward = read * layer_flops(shape, size.length)
+    text = predicted * (layer_flops(shape, size.length - 1) + logit_flops(shape))
+    return [
+        Work(
+            "sampling",
+            size.rows * size.response_tokens,
+            sampling_flops(shape, size),
+            _finished(_drawn, network, size, params["trunk"], key, responses.prompt[:: size.samples]),
+        ),
+        Work("scoring", read, forward, _finished(scorer, params, responses)),
+        Work(
+            "reward training",
+            size.steps * read,
+            3 * size.steps * forward,
+            _finished(train_rewards, network, stacked, Comparisons(pairs, ones, ones), learning_rate=LEARNING_RATE),
+        ),
+        Work(
+            "language-model training",
+            size.steps * predicted,
+            3 * size.steps * text,
+            _finished(train_text, network, params["trunk"], rows, learning_rate=LEARNING_RATE),
+        ),
+    ]
+
+
+class Piece(NamedTuple):
+    """A part of a work, timed by itself."""
+
+    work: str
+    name: str
+    seconds: float
+
+
+def breakdown(width: int, size: Size, rounds: int) -> list[Piece]:
+    """Where the time of one sampling call and of one reward training step goes; what is left is a difference."""
+
+    def median(call: Callable[..., Any], *arguments: Any) -> float:
+        return float(np.median(interleaved(_finished(call, *arguments), None, rounds)[0]))
+
+    shape = shape_of_width(width, size.vocab)
+    network = transformer(shape)
+    return _sampling_pieces(network, size, median) + _training_pieces(shape, size, median)
+
+
+def _sampling_pieces(network: Network, size: Size, median: Callable[..., float]) -> list[Piece]:
+    params, responses = reward_params(network)["trunk"], responses_of(size)
+    prompts = responses.prompt[:: size.samples]
+    rows, steps = size.rows, size.response_tokens
+    hidden = jax.random.normal(jax.random.key(2), (steps, rows, network.shape.width))
+    uniform = jax.random.uniform(jax.random.key(3), (steps, rows))
+
+    @jax.jit
+    def decode(params: Params, prompts: Array, tokens: Array) -> Array:
+        _, prompt = network.prefill(params, prompts)
+
+        def step(cache: Any, inputs: tuple[Array, Array]) -> tuple[Any, Array]:
+            hidden, cache = network.decode(params, prompt, cache, *inputs)
+            return cache, hidden
+
+        cache = network.response_cache(size.prompts, size.samples, steps - 1)
+        tokens = tokens.T[:-1].reshape(steps - 1, size.prompts, size.samples)
+        return jax.lax.scan(step, cache, (tokens, jnp.arange(steps - 1)))[1]
+
+    @jax.jit
+    def project_and_draw(params: Params, hidden: Array, uniform: Array) -> Any:
+        return jax.lax.map(lambda xs: sample_tokens(network.logits(params, xs[0]), xs[1]), (hidden, uniform))
+
+    @jax.jit
+    def draw_alone(logits: Array, uniform: Array) -> Any:
+        return jax.lax.map(lambda xs: sample_tokens(*xs), (logits, uniform))
+
+    logits = jax.jit(network.logits)(params, hidden)
+    whole = median(_drawn, network, size, params, jax.random.key(1), prompts)
+    prefill = median(jax.jit(network.prefill), params, prompts)
+    trunk = median(decode, params, prompts, responses.tokens) - prefill
+    both, draw = median(project_and_draw, params, hidden, uniform), median(draw_alone, logits, uniform)
+    parts = {"prompts read": prefill, "layers": trunk, "vocabulary product": both - draw, "draw": draw}
+    return _pieces("sampling", whole, parts)
+
+
+def _training_pieces(shape: Shape, size: Size, median: Callable[..., float]) -> list[Piece]:
+    responses = responses_of(size)
+
+    def gradient_seconds(shape: Shape) -> tuple[float, Params]:
+        network = transformer(shape)
+
+        def loss(params: Params) -> Array:
+            scores = raw_scores(network, params, responses).reshape(-1, 2)
+            return jax.nn.softplus(scores[:, 1] - scores[:, 0]).mean()
+
+        params = reward_params(network)
+        return median(jax.jit(jax.grad(loss)), params), params
+
+    thin = 8
+    whole, params = gradient_seconds(shape)
+    without_layers, _ = gradient_seconds(shape._replace(layers=0))
+    without_feed_forward, _ = gradient_seconds(shape._replace(hidden=thin))
+    transformation = gradient_transformation()
+    update = median(jax.jit(lambda p: transformation.update(p, transformation.init(p))), params)
+    parts = {
+        "embedding, last norm, head, loss": without_layers,
+        "feed-forward": (whole - without_feed_forward) * shape.hidden / (shape.hidden - thin),
+        "clipping and Adam": update,
+    }
+    parts["attention, projections, norms"] = whole - without_layers - parts["feed-forward"]
+    return _pieces("reward training step", whole + update, parts)
+
+
+def _pieces(work: str, whole: float, parts: dict[str, float]) -> list[Piece]:
+    rest = whole - sum(parts.values())
+    return [Piece(work, name, seconds) for name, seconds in [*parts.items(), ("rest", rest), ("whole", whole)]]
