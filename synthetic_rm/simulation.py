@@ -159,7 +159,8 @@ class Simulation:
                 )
             save_params(folder / "params.safetensors", result.params)
             members = [jax.tree.map(lambda x, i=i: x[i], result.params) for i in range(s.seeds)]
-            metrics = [evaluate_reward(network, member, held_out, readout=s.readout) for member in members]
+            readout: Any = s.readout
+            metrics = [evaluate_reward(network, member, held_out, readout=readout) for member in members]
             return {
                 "size": size,
                 **count._asdict(),

@@ -12,6 +12,7 @@ import numpy as np
 from synthetic_rm.ladder import shape_of_width
 from synthetic_rm.networks import transformer
 from synthetic_rm.rewards.neural import init_reward, raw_scores
+from synthetic_rm.runtime import concurrently, processors
 from synthetic_rm.sampling import sample, sample_tokens
 from synthetic_rm.training.loop import gradient_transformation
 from synthetic_rm.training.reward import train_reward
@@ -51,6 +52,8 @@ class Work(NamedTuple):
     flops: int
     """floating point operations in the matrix products of one call"""
     call: Call
+    copies: int = 1
+    """how often `call` does the work, side by side"""
 
 
 def layer_flops(shape: Shape, context: int) -> int:
@@ -86,11 +89,11 @@ def _seconds(call: Call) -> float:
 
 
 def matmul_rate(size: int, repeats: int) -> float:
-    """Best float32 rate of a [size, size] matrix product, in operations per second."""
+    """Best float32 rate of [size, size] matrix products, one on each processor, in operations per second."""
     product = jax.jit(jnp.matmul)
     x = jnp.ones((size, size))
-    seconds, _ = interleaved(lambda: product(x, x).block_until_ready(), None, repeats)
-    return float(2 * size**3 / seconds.min())
+    seconds, _ = interleaved(_side_by_side(lambda: product(x, x).block_until_ready()), None, repeats)
+    return float(processors() * 2 * size**3 / seconds.min())
 
 
 def tokens_of(size: Size) -> np.ndarray:
@@ -114,6 +117,11 @@ def _finished(call: Callable[..., Any], *arguments: Any, **options: Any) -> Call
     return lambda: jax.block_until_ready(call(*arguments, **options))
 
 
+def _side_by_side(call: Call) -> Call:
+    """The call as often at once as there are processors, as the package runs independent programs."""
+    return lambda: list(concurrently(lambda _: call(), range(processors())))[-1]
+
+
 @partial(jax.jit, static_argnums=(0, 1))
 def _drawn(network: Network, size: Size, params: Params, key: Key, prompts: Array) -> tuple[Responses, Array]:
     return sample(network, params, key, prompts, size.samples, size.response_tokens)
@@ -126,10 +134,11 @@ def works(width: int, size: Size) -> list[Work]:
     responses = responses_of(size)
     pairs = Responses(*(x.reshape(-1, 2, *x.shape[1:]) for x in responses))
     ones = jnp.ones((size.rows // 2, 1))
-    stacked = jax.tree.map(lambda x: x[None], params)
+    copies = processors()
+    stacked = jax.tree.map(lambda x: jnp.stack([x] * copies), params)
     rows = TokenRows(jnp.asarray(tokens_of(size)), jnp.ones((size.rows, size.length)))
     scorer = jax.jit(partial(raw_scores, network))
-    train_rewards = partial(train_reward, seeds=[0], epochs=size.steps, batch=size.rows // 2)
+    train_rewards = partial(train_reward, seeds=list(range(copies)), epochs=size.steps, batch=size.rows // 2)
     train_text = partial(train_language_model, seed=0, steps=size.steps, batch=size.rows)
     read, predicted = size.rows * size.length, size.rows * (size.length - 1)
     forward = read * layer_flops(shape, size.length)
@@ -139,14 +148,16 @@ def works(width: int, size: Size) -> list[Work]:
             "sampling",
             size.rows * size.response_tokens,
             sampling_flops(shape, size),
-            _finished(_drawn, network, size, params["trunk"], key, responses.prompt[:: size.samples]),
+            _side_by_side(_finished(_drawn, network, size, params["trunk"], key, responses.prompt[:: size.samples])),
+            copies,
         ),
-        Work("scoring", read, forward, _finished(scorer, params, responses)),
+        Work("scoring", read, forward, _side_by_side(_finished(scorer, params, responses)), copies),
         Work(
             "reward training",
             size.steps * read,
             3 * size.steps * forward,
             _finished(train_rewards, network, stacked, Comparisons(pairs, ones, ones), learning_rate=LEARNING_RATE),
+            copies,
         ),
         Work(
             "language-model training",

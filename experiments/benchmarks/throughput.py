@@ -21,7 +21,7 @@ from rich.table import Table
 from synthetic_rm import provenance
 from synthetic_rm.errors import InputError, require
 from synthetic_rm.ladder import shape_of_width
-from synthetic_rm.runtime import limit_threads
+from synthetic_rm.runtime import prepare, processors
 
 if TYPE_CHECKING:
     from experiments.benchmarks.measure import Piece, Size, Work
@@ -31,14 +31,16 @@ WIDTHS = (32, 64, 128)
 HEADLINE = 64
 QUICK = {"prompts": 2, "samples": 4, "response_tokens": 4, "vocab": 64, "steps": 2}
 METHOD = """\
-Tokens per second of one processor, medians of {rounds} rounds in which the two sides take turns, after one call of each
-that is not timed; the ratio is of medians, its range that of the rounds. Sampling: {rows} responses of
-{response_tokens} tokens to {prompts} prompts of {prompt_tokens}, and none may stop early. Scoring and training: {rows}
-rows of {length} tokens; one training call is {steps} steps with gradient clipping and Adam. Both sides start from the
-same weights; largest difference of their scores: {difference}. GFLOP/s counts matrix products alone, 2 m n k each: a
-token takes L (2 (4 D² + 3 D F) + 4 C D) in the layers (C positions attended to, masked ones included) and 2 D V at the
-vocabulary, training three times its forward pass. The last column is their share of {rate:.0f} GFLOP/s, the best rate
-of a float32 product of two {square} x {square} matrices in this run."""
+Tokens per second of one processor, medians of {rounds} rounds in which the two sides take turns, after one call of
+each that is not timed; our programs use one thread each and the package runs independent ones (chunks, batches,
+seeds) side by side, {copies} here, except in language-model training, which is one program on one thread; the ratio
+is of medians, its range that of the rounds. Sampling: {rows} responses of {response_tokens} tokens to {prompts}
+prompts of {prompt_tokens}, and none may stop early. Scoring and training: {rows} rows of {length} tokens; one
+training call is {steps} steps with gradient clipping and Adam. Both sides start from the same weights; largest
+difference of their scores: {difference}. GFLOP/s counts matrix products alone, 2 m n k each: a token takes L (2 (4 D²
++ 3 D F) + 4 C D) in the layers (C positions attended to, masked ones included) and 2 D V at the vocabulary, training
+three times its forward pass. The last column is their share of {rate:.0f} GFLOP/s, the best rate of a float32 product
+of two {square} x {square} matrices in this run."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -48,7 +50,7 @@ class Parser(argparse.ArgumentParser):
 
 def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     """The options, checked."""
-    available = provenance.thread_count()
+    available = processors()
     parser = Parser(description="Throughput beside PyTorch and transformers")
     parser.add_argument("--quick", action="store_true", help="one tiny shape: whether it works, not how fast it is")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "benchmarks", help="folder to write to")
@@ -107,7 +109,8 @@ def measured(options: argparse.Namespace, size: "Size", widths: Sequence[int], f
             differences.append(float(np.abs(np.asarray(own) - scores).max()))
         for work in works:
             seconds = measure.interleaved(work.call, theirs.get(work.name), options.rounds)
-            rows.append(summary(work, width, layers, *seconds))
+            own, other = seconds
+            rows.append(summary(work, width, layers, own / work.copies, other))
     facts["rounds"] = options.rounds
     facts["difference"] = f"{max(differences):.1e}" if differences else "not compared"
     return pd.DataFrame(rows)
@@ -187,7 +190,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Measure, print, write throughput.csv and throughput.md."""
     try:
         options = arguments(words)
-        limit_threads(options.threads)
+        prepare(options.threads)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -208,7 +211,13 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     speeds = speed_rows(table)
     method = METHOD.format(
-        **size._asdict(), **facts, rows=size.rows, length=size.length, rate=rate / 1e9, square=square
+        **size._asdict(),
+        **facts,
+        rows=size.rows,
+        length=size.length,
+        rate=rate / 1e9,
+        square=square,
+        copies=processors(),
     )
     table.to_csv(options.output / "throughput.csv", index=False)
     report = document(facts, method, speeds, pieces)
