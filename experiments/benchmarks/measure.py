@@ -77,14 +77,14 @@ def interleaved(ours: Call, theirs: Call | None, rounds: int) -> tuple[np.ndarra
     """Seconds [rounds] of each of two calls, taken in turns after one call of each that is not timed."""
     calls = [ours] if theirs is None else [ours, theirs]
     for call in calls:
-        call()
+        _seconds(call)
     seconds = np.array([[_seconds(call) for call in calls] for _ in range(rounds)])
     return seconds[:, 0], None if theirs is None else seconds[:, 1]
 
 
 def _seconds(call: Call) -> float:
     start = time.perf_counter()
-    call()
+    jax.block_until_ready(call())
     return time.perf_counter() - start
 
 
@@ -111,10 +111,6 @@ def responses_of(size: Size) -> Responses:
 def reward_params(network: Network) -> Params:
     """The weights that both sides start from: {"trunk", "head"}."""
     return jax.jit(partial(init_reward, network))(jax.random.key(0))
-
-
-def _finished(call: Callable[..., Any], *arguments: Any, **options: Any) -> Call:
-    return lambda: jax.block_until_ready(call(*arguments, **options))
 
 
 def _side_by_side(call: Call) -> Call:
@@ -148,22 +144,22 @@ def works(width: int, size: Size) -> list[Work]:
             "sampling",
             size.rows * size.response_tokens,
             sampling_flops(shape, size),
-            _side_by_side(_finished(_drawn, network, size, params["trunk"], key, responses.prompt[:: size.samples])),
+            _side_by_side(partial(_drawn, network, size, params["trunk"], key, responses.prompt[:: size.samples])),
             copies,
         ),
-        Work("scoring", read, forward, _side_by_side(_finished(scorer, params, responses)), copies),
+        Work("scoring", read, forward, _side_by_side(partial(scorer, params, responses)), copies),
         Work(
             "reward training",
             size.steps * read,
             3 * size.steps * forward,
-            _finished(train_rewards, network, stacked, Comparisons(pairs, ones, ones), learning_rate=LEARNING_RATE),
+            partial(train_rewards, network, stacked, Comparisons(pairs, ones, ones), learning_rate=LEARNING_RATE),
             copies,
         ),
         Work(
             "language-model training",
             size.steps * predicted,
             3 * size.steps * text,
-            _finished(train_text, network, params["trunk"], rows, learning_rate=LEARNING_RATE),
+            partial(train_text, network, params["trunk"], rows, learning_rate=LEARNING_RATE),
         ),
     ]
 
@@ -180,7 +176,7 @@ def breakdown(width: int, size: Size, rounds: int) -> list[Piece]:
     """Where the time of one sampling call and of one reward training step goes; what is left is a difference."""
 
     def median(call: Callable[..., Any], *arguments: Any) -> float:
-        return float(np.median(interleaved(_finished(call, *arguments), None, rounds)[0]))
+        return float(np.median(interleaved(partial(call, *arguments), None, rounds)[0]))
 
     shape = shape_of_width(width, size.vocab)
     network = transformer(shape)

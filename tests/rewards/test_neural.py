@@ -1,5 +1,6 @@
 """A reward model scores a prompt and its response up to its end, and nothing else."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from synthetic_rm.networks import transformer
-from synthetic_rm.rewards.neural import NeuralReward, init_reward, neural_reward, raw_scores
+from synthetic_rm.rewards.neural import NeuralReward, Readout, init_reward, neural_reward, raw_scores
 from synthetic_rm.types import Array, Network, Params, Responses, Shape
 
 SHAPE = Shape(vocab=11, width=8, layers=1, heads=2, hidden=12)
@@ -44,16 +45,19 @@ def scored() -> Scored:
     return Scored(network, params, responses, score(network, params, responses))
 
 
-def test_a_score_is_the_head_on_the_mean_hidden_state(scored: Scored) -> None:
+@pytest.mark.parametrize("readout", ["mean", "last"])
+def test_a_score_is_the_head_on_what_is_read_out(readout: Readout, scored: Scored) -> None:
     """Each row alone, cut where its response ends, so that nothing is left to pad."""
     weight, bias = (np.asarray(scored.params["head"][name], np.float64) for name in ("weight", "bias"))
+    scores = jax.jit(partial(raw_scores, scored.network, readout=readout))(scored.params, scored.responses)
     hidden = jax.jit(scored.network.hidden)
     for g, n in ((0, 0), (0, 1), (1, 2), (2, 3)):
         prompt, tokens, length = (np.asarray(x[g, n]) for x in scored.responses)
         row = np.concatenate([prompt, tokens[:length]])
-        mean = np.asarray(hidden(scored.params["trunk"], jnp.asarray(row[None])), np.float64)[0].mean(0)
-        assert float(scored.scores[g, n]) == pytest.approx(mean @ weight + float(bias), abs=1e-5)
-    assert np.ptp(np.asarray(scored.scores)) > 0.5
+        states = np.asarray(hidden(scored.params["trunk"], jnp.asarray(row[None])), np.float64)[0]
+        summary = states.mean(0) if readout == "mean" else states[-1]
+        assert float(scores[g, n]) == pytest.approx(summary @ weight + float(bias), abs=1e-5)
+    assert np.ptp(np.asarray(scores)) > 0.5
 
 
 def test_padding_batch_size_and_order_change_no_score(scored: Scored) -> None:
@@ -80,10 +84,10 @@ def test_what_stands_beyond_the_end_does_not_matter(scored: Scored, junk: int) -
 
 
 def test_centring_is_affine_and_replaces_what_was_there(scored: Scored) -> None:
-    plain = neural_reward(scored.network, scored.params)
+    plain = neural_reward(scored.network, scored.params, "last")
     call = jax.jit(lambda reward, responses: reward(responses))
     raw = np.asarray(call(plain, scored.responses))
-    np.testing.assert_allclose(raw, scored.scores, rtol=1e-5, atol=1e-6)
+    assert np.abs(raw - np.asarray(scored.scores)).max() > 0.1  # which are of the mean
     once = plain.centred(raw.mean(), 1 / raw.std())
     scores = np.asarray(call(once, scored.responses))
     assert scores.mean() == pytest.approx(0, abs=1e-5) and scores.std() == pytest.approx(1, rel=1e-5)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from synthetic_rm.training.loop import TrainResult, batch_plan, learning_rate_at, run_chunk, train
+from synthetic_rm.training.loop import TrainResult, batch_plan, learning_rate_at, train
 from synthetic_rm.types import Array, Params
 
 ROWS, FEATURES, BATCH, STEPS, SEEDS = 24, 3, 4, 22, 3
@@ -117,17 +117,24 @@ def test_mapped_seeds_equal_looped_ones(
     assert_near(run(start, data, plan, PEAK, width=width), plain)
 
 
-def test_the_learning_rate_is_an_argument_of_the_compiled_program(start: Params, data: Data, plan: np.ndarray) -> None:
-    options = {"width": 2, "chunk": STEPS}
-    run(start, data, plan, 0.01, **options)
-    programs = run_chunk._cache_size()
-    rates = np.array([0.02, 0.0, 0.3])
-    swept = run(start, data, plan, rates, **options)
-    run(start, data, plan[::-1], 0.5, **options)
-    assert run_chunk._cache_size() == programs
-    assert_near(swept._replace(params=one(swept.params, 1)), swept._replace(params=one(start, 1)))
-    alone = run(start, data, plan, 0.3, **options)
-    np.testing.assert_array_equal(one(swept.params, 2)[0], one(alone.params, 2)[0])
+def test_a_sweep_over_learning_rates_is_traced_once(start: Params, data: Data, plan: np.ndarray) -> None:
+    """Also when seeds start side by side, and whatever the seeds, the plan and the rates."""
+    traces = []
+
+    def counted(params: Params, rows_of: Data, rows: Array) -> Array:
+        traces.append(1)
+        return squared_error(params, rows_of, rows)
+
+    def go(rates: float | np.ndarray, plan: np.ndarray = plan) -> TrainResult:
+        return train(counted, start, data, plan, rates, width=1, chunk=STEPS)
+
+    alone, swept = go(0.3), go(np.array([0.02, 0.0, 0.3]))
+    go(0.5, plan[::-1])
+    assert len(traces) == 1
+    for swept_leaf, wanted in zip(
+        one(swept.params, 1) + one(swept.params, 2), one(start, 1) + one(alone.params, 2), strict=True
+    ):
+        np.testing.assert_array_equal(swept_leaf, wanted)
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 4, 21])

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from synthetic_rm.networks import transformer
-from synthetic_rm.rewards.neural import init_reward, raw_scores
+from synthetic_rm.rewards.neural import Readout, init_reward, raw_scores
 from synthetic_rm.training.loop import TrainResult
 from synthetic_rm.training.reward import RewardMetrics, evaluate_reward, reward_learning_rate, train_reward
 from synthetic_rm.types import Comparisons, Network, Params, Responses, Shape
 
 SHAPE = Shape(vocab=6, width=8, layers=1, heads=1, hidden=16)
 PROMPT, TOKENS, GOOD, SEEDS = 2, 6, 5, (0, 1)
+READOUTS: tuple[Readout, ...] = ("mean", "last")
 
 
 def counted_ranking(seed: int, groups: int, size: int) -> Comparisons:
@@ -95,15 +96,35 @@ def explicit_metrics(scores: np.ndarray, comparisons: Comparisons) -> RewardMetr
     return RewardMetrics(float(np.mean(losses)), right / counted)
 
 
-@pytest.mark.parametrize("size", [2, 3])
-def test_metrics_are_those_of_the_loops_whatever_the_batch(size: int, network: Network, trained: TrainResult) -> None:
+@pytest.mark.parametrize(("size", "readout"), [(2, "mean"), (3, "last")])
+def test_metrics_are_those_of_the_loops_whatever_the_batch(
+    size: int, readout: Readout, network: Network, trained: TrainResult
+) -> None:
     """Groups that are wholly dropped count nowhere, and neither do the rows that fill the last batch."""
     params, comparisons = member(trained.params, 0), counted_ranking(3, 23, size)
     comparisons = comparisons._replace(weight=comparisons.weight.at[4].set(0.0))
-    scores = np.asarray(jax.jit(partial(raw_scores, network))(params, comparisons.responses), np.float64)
+    scores = np.asarray(
+        jax.jit(partial(raw_scores, network, readout=readout))(params, comparisons.responses), np.float64
+    )
     expected = explicit_metrics(scores, comparisons)
     for batch in (5, 64):
-        assert evaluate_reward(network, params, comparisons, batch=batch) == pytest.approx(expected, rel=1e-4)
+        found = evaluate_reward(network, params, comparisons, readout=readout, batch=batch)
+        assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_what_is_read_out_is_what_is_trained(network: Network, start: Params) -> None:
+    """The loss of a first step on everything is the loss that is measured."""
+    comparisons = counted_ranking(6, 30, 2)
+    one = jax.tree.map(lambda x: x[:1], start)
+    losses = []
+    for readout in READOUTS:
+        result = train_reward(
+            network, one, comparisons, seeds=[0], epochs=1, batch=30, learning_rate=0.0, readout=readout
+        )
+        losses.append(float(result.losses[0, 0]))
+        measured = evaluate_reward(network, member(one, 0), comparisons, readout=readout, batch=30)
+        assert losses[-1] == pytest.approx(measured.loss, rel=1e-5)
+    assert abs(losses[0] - losses[1]) > 1e-4
 
 
 def test_a_constant_model_is_at_chance(network: Network, start: Params) -> None:
