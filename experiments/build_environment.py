@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jax
 
+from synthetic_rm.build import Builder
 from synthetic_rm.errors import InputError
 from synthetic_rm.progress import Reporter
 from synthetic_rm.provenance import describe
@@ -17,7 +18,6 @@ from synthetic_rm.release import ROOT, copy_license, write_release
 from synthetic_rm.runtime import prepare
 from synthetic_rm.settings import EnvironmentSettings
 from synthetic_rm.store import Store
-from synthetic_rm.world import Builder
 
 NAME = "reviews-v1"
 

@@ -81,6 +81,7 @@ def label_by_scores(
     """
     require(kind in GOLD_LABELS, f"comparisons.labels={kind!r}: allowed are {', '.join(GOLD_LABELS)}, human")
     require(0.0 <= noise <= 0.5, f"comparisons.noise={noise}: allowed is 0 to 0.5")
+    require(bool(np.isfinite(scores).all()), "gold scores must be finite, got nan or inf")
     first, second = pair_indices(scores.shape[1])
     margin = scores[:, first].astype(np.float64) - scores[:, second]
     probability = 0.5 * (1 + np.tanh(margin / 2))

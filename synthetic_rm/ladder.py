@@ -50,7 +50,7 @@ def shape_for_budget(budget: int, vocab: int) -> Shape:
     """
     widths = [w for w in range(2, MAX_WIDTH + 1, 2) if w % head_width(w) == 0]
     shapes = [shape_of_width(w, vocab) for w in widths]
-    require(budget > 0, f"proxy size {budget}: a parameter budget is a positive integer")
+    require(0 < budget < 10**15, f"model size {budget}: a parameter budget is a positive integer below 10^15")
     ratios = [abs(math.log(count_parameters(s).total / budget)) for s in shapes]
     best = min(range(len(shapes)), key=ratios.__getitem__)
     smallest = count_parameters(shapes[0]).total

@@ -9,12 +9,15 @@ from typing import Any
 
 from synthetic_rm.errors import InputError, require
 from synthetic_rm.ladder import shape_for_budget
+from synthetic_rm.types import Shape
 
 LABELS = ("hard", "soft", "sampled", "human")
 INITS = ("scratch", "backbone")
 READOUTS = ("last", "mean")
 DTYPES = ("float32", "bfloat16")
 RELEASES = ("reviews-v1",)
+MOST = 2**31 - 1
+"""the largest whole number of any key: seeds and array sizes are 32-bit"""
 
 
 @dataclass(frozen=True)
@@ -153,8 +156,11 @@ def _one_of(flat: dict[str, Any], key: str, allowed: tuple[str, ...]) -> None:
 def _at_least(flat: dict[str, Any], low: float, *keys: str) -> None:
     for key in keys:
         value = flat[key]
-        good = value is None or (math.isfinite(value) and value >= low)
-        require(good, f"{key}={value}: allowed is {low:g} or more")
+        high = MOST if isinstance(value, int) else math.inf
+        good = value is None or low <= value <= high
+        require(
+            good, f"{key}={value}: allowed is {low:g} or more" + (f", up to {MOST:,}" if value and value > high else "")
+        )
 
 
 def _between(flat: dict[str, Any], key: str, low: float, high: float) -> None:
@@ -180,8 +186,9 @@ def validate(settings: Settings) -> None:
     _at_least(flat, 1, *(key for key in positive if not key.endswith("seed")))
     _at_least(flat, 0, "environment.build.seed", "comparisons.seed", "best_of_n.seed", "runtime.threads")
     _at_least(flat, 2, "environment.prompt_tokens", "comparisons.group_size", "environment.build.gold_group_size")
-    _at_least(flat, 2, "environment.response_tokens", "best_of_n.prompts", "comparisons.num", "best_of_n.points")
-    _at_least(flat, 1, "proxy.seeds", "proxy.batch", "proxy.vmap_width", "best_of_n.samples", "best_of_n.max_n")
+    _at_least(flat, 2, "environment.response_tokens", "best_of_n.prompts", "comparisons.num")
+    _at_least(flat, 1, "proxy.seeds", "proxy.batch", "proxy.vmap_width")
+    _at_least(flat, 3, "best_of_n.samples", "best_of_n.max_n", "best_of_n.points")
     _at_least(flat, 1, "best_of_n.prompts_at_once", "best_of_n.samples_at_once", "best_of_n.table_prompts")
     _at_least(flat, 260, "environment.vocab")
     _at_least(flat, 100, "fit.resamples")
@@ -191,6 +198,9 @@ def validate(settings: Settings) -> None:
     _between(flat, "comparisons.held_out", 0, 1)
     for key in ("proxy.epochs", "environment.build.sft_epochs", "fit.held_out_kl"):
         _between(flat, key, 0, math.inf)
+    _between(flat, "environment.build.gold_learning_rate", 0, 10)
+    for key in ("output", "store"):
+        require(flat[key] != "", f"{key}='': allowed is the path of a folder")
     if settings.proxy.learning_rate is not None:
         _between(flat, "proxy.learning_rate", 0, 10)
     require(
@@ -224,15 +234,26 @@ def _validate_combinations(settings: Settings) -> None:
 
 def _validate_sizes(settings: Settings) -> None:
     environment = settings.environment
-    for size in settings.proxy.sizes:
-        shape_for_budget(size, environment.vocab)
+    shapes = [_shape("proxy.sizes", size, environment.vocab) for size in settings.proxy.sizes]
+    for size, shape in zip(settings.proxy.sizes, shapes, strict=True):
+        same = [other for other, found in zip(settings.proxy.sizes, shapes, strict=True) if found == shape]
+        require(same == [size], f"proxy.sizes={list(settings.proxy.sizes)}: {same} are one and the same model")
     if environment.release is None:
         build = environment.build
-        for size in (build.reference_size, build.gold_size, *build.backbone_sizes):
-            shape_for_budget(size, environment.vocab)
+        _shape("environment.build.reference_size", build.reference_size, environment.vocab)
+        _shape("environment.build.gold_size", build.gold_size, environment.vocab)
+        for size in build.backbone_sizes:
+            _shape("environment.build.backbone_sizes", size, environment.vocab)
         if settings.proxy.init == "backbone":
             missing = sorted(set(settings.proxy.sizes) - set(build.backbone_sizes))
             require(
                 not missing,
                 f"proxy.sizes={missing}: proxy.init=backbone needs them in environment.build.backbone_sizes",
             )
+
+
+def _shape(key: str, size: int, vocab: int) -> Shape:
+    try:
+        return shape_for_budget(size, vocab)
+    except InputError as error:
+        raise InputError(f"{key}: {error}") from error

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from synthetic_rm.build import Builder
 from synthetic_rm.comparisons import draw_groups, label_by_scores, split_groups
 from synthetic_rm.estimators import ns_grid
 from synthetic_rm.losses import pair_margins
@@ -23,7 +24,7 @@ from synthetic_rm.store import Artifact, Store
 from synthetic_rm.training.reward import evaluate_reward, reward_learning_rate, train_reward
 from synthetic_rm.types import Comparisons, Network, Responses
 from synthetic_rm.weights import load_params, save_params
-from synthetic_rm.world import Builder, World, abstract_reward, network_count, network_for
+from synthetic_rm.world import World, abstract_reward, network_count, network_for
 
 
 @dataclass(frozen=True)

@@ -1,34 +1,22 @@
-"""F7: the world of an experiment: environment, reference policy, gold, backbones; trained here or from a release."""
+"""F7: the world of an experiment: environment, reference policy, gold and backbones, as files put together."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from synthetic_rm.comparisons import draw_groups
-from synthetic_rm.environments.reviews.environment import Reviews, train_reviews_tokenizer
-from synthetic_rm.environments.reviews.tokenizer import load_tokenizer, save_tokenizer
+from synthetic_rm.environments.reviews.environment import Reviews
 from synthetic_rm.ladder import ParameterCount, count_parameters, shape_for_budget
 from synthetic_rm.networks import transformer
-from synthetic_rm.progress import Reporter
 from synthetic_rm.rewards.neural import NeuralReward, init_reward, neural_reward
-from synthetic_rm.scoring import score
-from synthetic_rm.settings import BuildSettings, EnvironmentSettings
-from synthetic_rm.store import Artifact, Store
-from synthetic_rm.training.reward import train_reward
-from synthetic_rm.training.supervised import evaluate_language_model, token_rows, train_language_model
-from synthetic_rm.types import PAD, Network, Params, Responses
-from synthetic_rm.weights import load_params, save_params
-
-LEARNING_RATE = 3e-3
-"""peak rate of a language model of width 64 or less; wider ones take 3e-3 sqrt(64 / width)"""
-SFT_RATE = 0.1
-"""the fine-tuning rate as a share of the pretraining rate"""
+from synthetic_rm.settings import BuildSettings
+from synthetic_rm.store import Artifact
+from synthetic_rm.types import Network, Params
+from synthetic_rm.weights import load_params
 
 
 @dataclass(frozen=True)
@@ -61,11 +49,6 @@ def network_count(budget: int, vocab: int, *, reward_head: bool = False) -> Para
     return count_parameters(shape_for_budget(budget, vocab), reward_head=reward_head)
 
 
-def learning_rate(network: Network) -> float:
-    """Peak rate of language-model training: 3e-3, and 3e-3 sqrt(64 / D) above width 64."""
-    return LEARNING_RATE * min(1.0, (64 / network.shape.width) ** 0.5)
-
-
 @cache
 def abstract_trunk(network: Network) -> Any:
     """Shapes of a network's parameters."""
@@ -76,228 +59,6 @@ def abstract_trunk(network: Network) -> Any:
 def abstract_reward(network: Network) -> Any:
     """Shapes of a reward model's parameters."""
     return jax.eval_shape(lambda key: init_reward(network, key), jax.random.key(0))
-
-
-@dataclass(frozen=True)
-class Builder:
-    """Trains a world's models stage by stage, each stored under what determines it."""
-
-    settings: EnvironmentSettings
-    store: Store
-    reporter: Reporter
-    dtype: str = "float32"
-
-    @property
-    def build(self) -> BuildSettings:
-        return self.settings.build
-
-    def _environment_config(self) -> dict[str, Any]:
-        s = self.settings
-        return {
-            "vocab": s.vocab,
-            "prompt_tokens": s.prompt_tokens,
-            "response_tokens": s.response_tokens,
-            "data": s.data,
-        }
-
-    def tokenizer(self) -> Artifact:
-        """Learn the tokenizer on the training split."""
-
-        def make(folder: Path) -> dict[str, Any]:
-            data = Path(self.settings.data) if self.settings.data else None
-            save_tokenizer(train_reviews_tokenizer(data, self.settings.vocab), folder / "tokenizer.json")
-            return {}
-
-        return self.store.get("tokenizer", self._environment_config(), [], make)
-
-    def environment(self, tokenizer: Artifact) -> Reviews:
-        s = self.settings
-        return Reviews(
-            load_tokenizer(tokenizer.path / "tokenizer.json"),
-            s.prompt_tokens,
-            s.response_tokens,
-            Path(s.data) if s.data else None,
-        )
-
-    def language_model(self, environment: Reviews, parent: str, size: int, steps: int) -> Artifact:
-        """Train a language model of a size on whole snippets: a backbone, or the start of reference and gold."""
-        config = {"size": size, "steps": steps, "batch": self.build.batch, "seed": self.build.seed, "dtype": self.dtype}
-
-        def make(folder: Path) -> dict[str, Any]:
-            network = network_for(size, environment.vocab, self.dtype)
-            rows = token_rows(environment.demonstrations("train"), response_only=False)
-            with self.reporter.bar(f"language model {size:,}", steps, "steps") as bar:
-                result = train_language_model(
-                    network,
-                    network.init(jax.random.key(self.build.seed)),
-                    rows,
-                    seed=self.build.seed,
-                    steps=steps,
-                    batch=self.build.batch,
-                    learning_rate=learning_rate(network),
-                    on_chunk=lambda _, losses: bar.advance(losses.shape[1], f"loss {losses.mean():.3f}"),
-                )
-            params = jax.tree.map(lambda x: x[0], result.params)
-            save_params(folder / "params.safetensors", params)
-            held_out = token_rows(environment.demonstrations("validation"), response_only=False)
-            return {
-                "size": size,
-                **network_count(size, environment.vocab)._asdict(),
-                "train_loss": float(result.losses[0, -50:].mean()),
-                "validation_loss": evaluate_language_model(network, params, held_out),
-                "finite": bool(result.finite[0]),
-            }
-
-        return self.store.get("backbone", config, [parent], make)
-
-    def reference(self, environment: Reviews, backbone: Artifact) -> Artifact:
-        """Fine-tune the reference policy on responses alone (supervised fine-tuning on demonstrations)."""
-        build = self.build
-        config = {"size": build.reference_size, "epochs": build.sft_epochs, "batch": build.batch, "seed": build.seed}
-
-        def make(folder: Path) -> dict[str, Any]:
-            network = network_for(build.reference_size, environment.vocab, self.dtype)
-            rows = token_rows(environment.demonstrations("train"), response_only=True)
-            steps = max(1, int(build.sft_epochs * rows.tokens.shape[0]) // build.batch)
-            with self.reporter.bar("reference policy (SFT)", steps, "steps") as bar:
-                result = train_language_model(
-                    network,
-                    load_params(backbone.path / "params.safetensors", abstract_trunk(network)),
-                    rows,
-                    seed=build.seed + 1,
-                    steps=steps,
-                    batch=build.batch,
-                    learning_rate=SFT_RATE * learning_rate(network),
-                    on_chunk=lambda _, losses: bar.advance(losses.shape[1], f"loss {losses.mean():.3f}"),
-                )
-            params = jax.tree.map(lambda x: x[0], result.params)
-            save_params(folder / "params.safetensors", params)
-            held_out = token_rows(environment.demonstrations("validation"), response_only=True)
-            return {
-                **network_count(build.reference_size, environment.vocab)._asdict(),
-                "train_loss": float(result.losses[0, -50:].mean()),
-                "validation_loss": evaluate_language_model(network, params, held_out),
-            }
-
-        return self.store.get("reference", config, [backbone.key], make)
-
-    def gold(self, environment: Reviews, backbone: Artifact, reference: Artifact) -> Artifact:
-        """Train gold on human comparisons with the K-way ranking loss, and centre it on the reference policy."""
-        build = self.build
-        config = {
-            key: value
-            for key, value in asdict(build).items()
-            if key.startswith("gold_") or key == "calibration_samples"
-        } | {"seed": build.seed}
-
-        def make(folder: Path) -> dict[str, Any]:
-            network = network_for(build.gold_size, environment.vocab, self.dtype)
-            trunk = load_params(backbone.path / "params.safetensors", abstract_trunk(network))
-            start = init_reward(network, jax.random.key(build.seed), trunk)
-            groups = environment.human_comparisons(
-                "train",
-                np.random.default_rng(build.seed),
-                group_size=build.gold_group_size,
-                num_groups=build.gold_groups,
-                kind="share",
-            )
-            groups = groups._replace(responses=hide_tokens(groups.responses, build.gold_token_dropout, build.seed))
-            with self.reporter.bar("gold reward model", build.gold_groups // build.gold_batch, "steps") as bar:
-                result = train_reward(
-                    network,
-                    jax.tree.map(lambda x: x[None], start),
-                    groups,
-                    seeds=[build.seed],
-                    epochs=1,
-                    batch=build.gold_batch,
-                    learning_rate=build.gold_learning_rate,
-                    readout=build.gold_readout,  # type: ignore[arg-type]
-                    on_chunk=lambda _, losses: bar.advance(losses.shape[1], f"loss {losses.mean():.3f}"),
-                )
-            params = jax.tree.map(lambda x: x[0], result.params)
-            save_params(folder / "params.safetensors", params)
-            model = neural_reward(network, params, build.gold_readout)  # type: ignore[arg-type]
-            policy = network_for(build.reference_size, environment.vocab, self.dtype)
-            reference_params = load_params(reference.path / "params.safetensors", abstract_trunk(policy))
-            mean, deviation = calibrate(
-                model, environment, policy, reference_params, samples=build.calibration_samples, seed=build.seed
-            )
-            return {
-                **network_count(build.gold_size, environment.vocab, reward_head=True)._asdict(),
-                "train_loss": float(result.losses[0, -50:].mean()),
-                "reference_mean": mean,
-                "reference_deviation": deviation,
-                **gold_facts(model, environment, "test"),
-            }
-
-        return self.store.get("gold", config, [backbone.key, reference.key], make)
-
-    def world(self) -> World:
-        """Train (or find in the store) every model of the world."""
-        build = self.build
-        tokenizer = self.tokenizer()
-        environment = self.environment(tokenizer)
-        start = self.language_model(environment, tokenizer.key, build.reference_size, build.reference_steps)
-        reference = self.reference(environment, start)
-        gold_start = self.language_model(environment, tokenizer.key, build.gold_size, build.gold_steps)
-        gold = self.gold(environment, gold_start, reference)
-        sizes = build.backbone_sizes
-        trunks = [self.language_model(environment, tokenizer.key, size, build.backbone_steps) for size in sizes]
-        files = {size: artifact.path / "params.safetensors" for size, artifact in zip(sizes, trunks, strict=True)}
-        return assemble(
-            environment,
-            build,
-            reference.path / "params.safetensors",
-            gold.path / "params.safetensors",
-            files,
-            facts={
-                "reference": reference.facts,
-                "gold": gold.facts,
-                "backbones": {str(size): trunk.facts for size, trunk in zip(sizes, trunks, strict=True)},
-            },
-            keys=(tokenizer.key, reference.key, gold.key, *(trunk.key for trunk in trunks)),
-            dtype=self.dtype,
-            stages=(tokenizer, start, reference, gold_start, gold, *trunks),
-        )
-
-
-def hide_tokens(responses: Responses, rate: float, seed: int) -> Responses:
-    """Responses with a random share of their tokens, the begin token apart, replaced by `PAD`."""
-    rng = np.random.default_rng([seed, 1])
-    prompt, tokens = (np.array(x) for x in (responses.prompt, responses.tokens))
-    hidden = rng.random(prompt.shape) < rate
-    hidden[..., 0] = False
-    prompt[hidden] = PAD
-    tokens[rng.random(tokens.shape) < rate] = PAD
-    return Responses(jnp.asarray(prompt), jnp.asarray(tokens), jnp.asarray(responses.length))
-
-
-def calibrate(
-    model: NeuralReward, environment: Reviews, policy: Network, params: Params, *, samples: int, seed: int
-) -> tuple[float, float]:
-    """Mean and standard deviation of a reward model's scores over reference responses to training prompts."""
-    drawn = draw_groups(
-        policy,
-        params,
-        environment.prompts("train"),
-        jax.random.key(seed + 17),
-        num_groups=max(1, samples // 2),
-        group_size=2,
-        max_tokens=environment.response_tokens,
-    )
-    scores = score(model, Responses(*(x.reshape(-1, *x.shape[2:]) for x in drawn)))
-    return float(scores.mean(dtype=np.float64)), float(scores.std(dtype=np.float64))
-
-
-def gold_facts(model: NeuralReward, environment: Reviews, split: str) -> dict[str, Any]:
-    """Agreement of gold with the raters on a held-out split, beside the raters' agreement with each other."""
-    scores = score(model, environment.part(split).responses)
-    agreement = environment.agreement_with_raters(split, scores)
-    raters = environment.rater_agreement(split)
-    ceiling = {
-        name: {"value": found["overall"].value, "se": found["overall"].se} for name, found in raters._asdict().items()
-    }
-    return {"split": split, "agreement": agreement, "raters": ceiling}
 
 
 def assemble(

@@ -123,15 +123,17 @@ def test_parts_are_disjoint_whole_and_in_proportion(groups: int, share: float) -
 
 
 NETWORK = transformer(shape_of_width(4, 30))
+LIKE = jax.eval_shape(NETWORK.init, jax.random.key(0))
+DRAW = rng(8)
+PARAMS = jax.tree.map(lambda x: DRAW.normal(0, 0.3, x.shape).astype(np.float32), LIKE)
 PROMPTS = np.array([[1, 5, 6], [1, 7, 8], [1, 9, 4]], np.int32)
 
 
 def groups_of(num: int, key: int = 0, *, heard: list[int] | None = None) -> Responses:
     """64 responses a group, so that the sampler draws 4 groups at once: more than there are prompts."""
-    params = NETWORK.init(jax.random.key(8))
     listen = None if heard is None else heard.append
     options = {"num_groups": num, "group_size": 64, "max_tokens": 5, "on_chunk": listen}
-    return draw_groups(NETWORK, params, PROMPTS, jax.random.key(key), **options)  # type: ignore[arg-type]
+    return draw_groups(NETWORK, PARAMS, PROMPTS, jax.random.key(key), **options)  # type: ignore[arg-type]
 
 
 def test_groups_take_the_prompts_in_order_and_begin_again() -> None:

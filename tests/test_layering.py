@@ -21,7 +21,7 @@ FLOORS = {
             "environments",
             "comparisons training",
             "optimizers",
-            "settings store world release simulation results",
+            "settings store world build release simulation results",
             "analysis",
             "config experiment",
         )

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,11 @@ from synthetic_rm.environments.reviews.tokenizer import train_tokenizer
 from synthetic_rm.errors import InputError
 from synthetic_rm.provenance import file_digest
 from synthetic_rm.release import check_release, copy_license, load_release, write_release
-from synthetic_rm.rewards.neural import init_reward, neural_reward
+from synthetic_rm.rewards.neural import neural_reward
 from synthetic_rm.scoring import score
 from synthetic_rm.settings import BuildSettings, EnvironmentSettings
 from synthetic_rm.types import Responses
-from synthetic_rm.world import World, network_for
+from synthetic_rm.world import World, abstract_reward, abstract_trunk, network_for
 
 NAME, VOCAB, PROMPT, RESPONSE = "tiny-v1", 280, 4, 10
 BUILD = BuildSettings(reference_size=2_000, gold_size=4_000, backbone_sizes=[2_000, 4_000])
@@ -39,13 +38,17 @@ FILES = ["tokenizer.json", *WEIGHTS]
 def world(seed: int = 0, build: BuildSettings = BUILD) -> World:
     """Untrained models: a release only has to keep them."""
     text = "the quick brown fox jumps over the lazy dog and the other fox thinks that this is not the end of it"
-    keys = jax.random.split(jax.random.key(seed), 4)
     small, large = (network_for(size, VOCAB) for size in build.backbone_sizes)
-    reward, smaller, larger = (jax.jit(f) for f in (partial(init_reward, large), small.init, large.init))
-    gold = neural_reward(large, reward(keys[0]), build.gold_readout).centred(0.25, 1 / 1.75)  # type: ignore[arg-type]
-    trunks = {2_000: smaller(keys[1]), 4_000: larger(keys[2])}
+    rng = np.random.default_rng(seed)
+
+    def drawn(like: Any) -> Any:
+        return jax.tree.map(lambda x: rng.normal(0, 0.3, x.shape).astype(np.float32), like)
+
+    gold = neural_reward(large, drawn(abstract_reward(large)), build.gold_readout)  # type: ignore[arg-type]
+    trunks = {2_000: drawn(abstract_trunk(small)), 4_000: drawn(abstract_trunk(large))}
     environment = Reviews(train_tokenizer([text], VOCAB), PROMPT, RESPONSE)
-    return World(environment, small, smaller(keys[3]), gold, 1.75, trunks, ("a", "b"), FACTS)
+    reference = drawn(abstract_trunk(small))
+    return World(environment, small, reference, gold.centred(0.25, 1 / 1.75), 1.75, trunks, ("a", "b"), FACTS)
 
 
 @pytest.fixture(scope="module")

@@ -25,8 +25,9 @@ def responses(seed: int = 0, longest: int = TOKENS) -> Responses:
 
 def reward(seed: int, readout: Readout = "last") -> NeuralReward:
     """A reward model whose scores differ by about 1, and whose shift and scale count."""
-    params = init_reward(NETWORK, jax.random.key(seed))
-    params["head"] = jax.tree.map(lambda x: 9.0 * x + 0.5, params["head"])
+    rng = np.random.default_rng(seed)
+    like = jax.eval_shape(lambda key: init_reward(NETWORK, key), jax.random.key(0))
+    params = jax.tree.map(lambda x: rng.normal(0, 0.5, x.shape).astype(np.float32), like)
     return neural_reward(NETWORK, params, readout).centred(0.3, 1.5)
 
 

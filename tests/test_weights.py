@@ -19,8 +19,9 @@ from synthetic_rm.rewards.neural import init_reward
 from synthetic_rm.weights import load_params, save_params
 
 NETWORK = transformer(shape_of_width(34, 20))  # two layers: the path of an array holds a number
-PARAMS = init_reward(NETWORK, jax.random.key(0))
 LIKE = jax.eval_shape(lambda key: init_reward(NETWORK, key), jax.random.key(0))
+RNG = np.random.default_rng(0)
+PARAMS = jax.tree.map(lambda x: RNG.normal(size=x.shape).astype(np.float32), LIKE)
 ANY = "trunk.embed.embedding"
 
 

@@ -4,6 +4,7 @@ import ast
 import inspect
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,14 @@ from synthetic_rm.types import EOS, PAD, Responses
 
 VOCAB, TOKENS = 11, 4
 NETWORK = transformer(shape_of_width(4, VOCAB))
-PARAMS = NETWORK.init(jax.random.key(3))
+
+
+def random_params(like: Any, seed: int) -> Any:
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda x: rng.normal(0, 0.5, x.shape).astype(np.float32), like)
+
+
+PARAMS = random_params(jax.eval_shape(NETWORK.init, jax.random.key(0)), 3)
 PROMPTS = np.random.default_rng(0).integers(3, VOCAB, (6, 3)).astype(np.int32)
 
 
@@ -94,8 +102,8 @@ def test_blocks_cover_the_pool_once(pool: Pool, size: int) -> None:
 
 @pytest.mark.parametrize("block", [7, 4096])
 def test_scores_of_the_pool_are_the_models_own(pool: Pool, tmp_path: Path, block: int) -> None:
-    params = [init_reward(NETWORK, jax.random.key(seed)) for seed in range(2)]
-    models = [neural_reward(NETWORK, p).centred(0.1 * i, 10.0) for i, p in enumerate(params)]
+    like = jax.eval_shape(lambda key: init_reward(NETWORK, key), jax.random.key(0))
+    models = [neural_reward(NETWORK, random_params(like, seed)).centred(0.1, 2.0) for seed in range(2)]
     heard: list[int] = []
     members = jax.tree.map(lambda *x: jnp.stack(x), *models)
     found = score_pool(members, pool, tmp_path / "scores.npy", block=block, on_chunk=heard.append)

@@ -63,7 +63,7 @@ def test_a_known_ranking_is_recovered(size: int, network: Network, start: Params
     for seed in SEEDS:
         before = evaluate_reward(network, member(start, seed), held_out)
         after = evaluate_reward(network, member(trained.params, seed), held_out)
-        assert 0.2 < before.accuracy < 0.8 and after.accuracy > 0.93
+        assert before.accuracy < 0.85 and after.accuracy > 0.93
         assert after.loss < 0.3 < np.log(2) - 0.05 < before.loss
     assert trained.finite.all()
 
@@ -73,9 +73,9 @@ def test_every_seed_sees_the_comparisons_in_its_own_order(
 ) -> None:
     assert trained.losses.shape == (2, int(2.5 * 600) // 16)
     same = jax.tree.map(lambda x: jnp.stack([x[0], x[0]]), start)
-    few = counted_ranking(2, 40, 3)
-    twins = train_reward(network, same, few, seeds=[7, 8], **{**options, "epochs": 1})
-    again = train_reward(network, same, few, seeds=[8, 8], **{**options, "epochs": 1})
+    go = partial(train_reward, network, same, counted_ranking(0, 600, 3), **{**options, "epochs": 1.254})
+    twins, again = go(seeds=[7, 8]), go(seeds=[8, 8])
+    assert twins.losses.shape == (2, 47)
     assert np.all(twins.losses[0] != twins.losses[1])
     np.testing.assert_array_equal(again.losses[0], twins.losses[1])
     np.testing.assert_array_equal(again.losses[0], again.losses[1])
