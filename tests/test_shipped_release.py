@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import synthetic_rm
+from synthetic_rm.build import gold_facts
 from synthetic_rm.comparisons import draw_groups
 from synthetic_rm.environments.reviews.environment import train_reviews_tokenizer
 from synthetic_rm.environments.reviews.ratings import DATA_SHA256
@@ -20,7 +21,7 @@ from synthetic_rm.scoring import score
 from synthetic_rm.settings import RELEASES, BuildSettings, EnvironmentSettings
 from synthetic_rm.training.supervised import evaluate_language_model, token_rows
 from synthetic_rm.types import Responses
-from synthetic_rm.world import World, gold_facts, network_count
+from synthetic_rm.world import World, network_count
 
 NAME = "reviews-v1"
 FOLDER = ROOT / NAME

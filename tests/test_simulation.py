@@ -13,17 +13,19 @@ import pandas as pd
 import pytest
 
 from synthetic_rm import experiment
+from synthetic_rm.analysis.run_folder import RECORD_COLUMNS, SAMPLE_COLUMNS, read_table
+from synthetic_rm.build import Builder
 from synthetic_rm.environments.reviews.ratings import COLUMNS, load_snippets
 from synthetic_rm.errors import InputError
 from synthetic_rm.progress import Reporter
 from synthetic_rm.provenance import digest
-from synthetic_rm.results import Tables, best_of_n_tables
+from synthetic_rm.results import Tables, best_of_n_tables, write_tables
 from synthetic_rm.scoring import score
 from synthetic_rm.settings import BuildSettings, EnvironmentSettings, Settings, validate
 from synthetic_rm.simulation import Simulation, recalibration_factor
 from synthetic_rm.store import Artifact, Store
 from synthetic_rm.types import Responses
-from synthetic_rm.world import Builder, World
+from synthetic_rm.world import World
 
 ORIGIN = {"commit": "0123abcd", "device": "cpu: test"}
 SIZE, HELD_OUT, TRAINING = 2_000, 24, 72
@@ -149,6 +151,19 @@ def test_sample_responses_are_the_best_so_far(made: Made) -> None:
     i = curve["run"].tolist().index(records.loc[records["proxy_seed"] == 0, "run"].iloc[0])
     np.testing.assert_allclose(last["proxy"], curve["proxy"][i, -1, :2], atol=1e-5)
     np.testing.assert_allclose(last["gold"], curve["gold"][i, -1, :2], atol=1e-5)
+
+
+def test_whatever_is_sampled_can_be_read_back_from_the_table(made: Made, tmp_path: Path) -> None:
+    """A policy over bytes writes any of them: line ends, quotes and separators within a response too."""
+    odd = ["a\rb", "a\nb", "a\r\nb", 'a,"b"', "\ta", " ", "", "nan", "\u2028\x85\x1c", "\ufffd", "1e5", "'", '"']
+    samples = pd.concat([made.tables.samples.head(1)] * len(odd), ignore_index=True).assign(response=odd, prompt=odd)
+    write_tables(made.tables._replace(samples=samples), tmp_path)
+    pd.testing.assert_frame_equal(read_table(tmp_path / "samples.csv", SAMPLE_COLUMNS), samples, check_dtype=False)
+    records = read_table(tmp_path / "records.csv", RECORD_COLUMNS)
+    pd.testing.assert_frame_equal(records, made.tables.records, check_dtype=False, rtol=1e-12)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        *("records.csv", "runs.csv", "samples.csv", "curves.npz", "environment.json")
+    }
 
 
 def test_held_out_prompts_are_distinct_and_of_the_test_split(made: Made) -> None:

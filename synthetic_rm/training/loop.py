@@ -65,7 +65,7 @@ def _step(loss: Loss, data: Any, peak: Array, steps: Array, state: TrainState, r
     update, tx = gradient_transformation().update(gradient, state.tx, state.params)
     rate = learning_rate_at(state.step.astype(jnp.float32), steps, peak)
     params = optax.apply_updates(state.params, jax.tree.map(lambda u: -rate * u, update))
-    finite = jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(gradient))
+    finite = jnp.isfinite(value) & jnp.isfinite(optax.tree.norm(gradient)) & jnp.isfinite(optax.tree.norm(params))
     move = state.alive & finite & (state.step < steps)
     params, tx = jax.tree.map(partial(jnp.where, move), (params, tx), (state.params, state.tx))
     ended = state.step >= steps

@@ -16,7 +16,6 @@ from synthetic_rm.types import Comparisons, Network, Params, Responses, Shape
 
 SHAPE = Shape(vocab=6, width=8, layers=1, heads=1, hidden=16)
 PROMPT, TOKENS, GOOD, SEEDS = 2, 6, 5, (0, 1)
-READOUTS: tuple[Readout, ...] = ("mean", "last")
 
 
 def counted_ranking(seed: int, groups: int, size: int) -> Comparisons:
@@ -48,22 +47,22 @@ def member(params: Params, seed: int) -> Params:
     return jax.tree.map(lambda x: x[seed], params)
 
 
-options = {"epochs": 2.5, "batch": 16, "learning_rate": 0.02, "width": 2}
+options = {"epochs": 2.0, "batch": 16, "learning_rate": 0.02, "width": 2}
 
 
 @pytest.fixture(scope="module")
 def trained(network: Network, start: Params) -> TrainResult:
-    return train_reward(network, start, counted_ranking(0, 600, 3), seeds=list(SEEDS), **options)
+    return train_reward(network, start, counted_ranking(0, 1500, 3), seeds=list(SEEDS), **options)
 
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_a_known_ranking_is_recovered(size: int, network: Network, start: Params, trained: TrainResult) -> None:
     """On comparisons that were not seen, in pairs and in groups."""
-    held_out = counted_ranking(1, 120, size)
+    held_out = counted_ranking(1, 300, size)
     for seed in SEEDS:
         before = evaluate_reward(network, member(start, seed), held_out)
         after = evaluate_reward(network, member(trained.params, seed), held_out)
-        assert before.accuracy < 0.85 and after.accuracy > 0.93
+        assert before.accuracy < 0.85 and after.accuracy > 0.9
         assert after.loss < 0.3 < np.log(2) - 0.05 < before.loss
     assert trained.finite.all()
 
@@ -71,9 +70,9 @@ def test_a_known_ranking_is_recovered(size: int, network: Network, start: Params
 def test_every_seed_sees_the_comparisons_in_its_own_order(
     network: Network, start: Params, trained: TrainResult
 ) -> None:
-    assert trained.losses.shape == (2, int(2.5 * 600) // 16)
+    assert trained.losses.shape == (2, 2 * 1500 // 16)
     same = jax.tree.map(lambda x: jnp.stack([x[0], x[0]]), start)
-    go = partial(train_reward, network, same, counted_ranking(0, 600, 3), **{**options, "epochs": 1.254})
+    go = partial(train_reward, network, same, counted_ranking(0, 1500, 3), **{**options, "epochs": 0.502})
     twins, again = go(seeds=[7, 8]), go(seeds=[8, 8])
     assert twins.losses.shape == (2, 47)
     assert np.all(twins.losses[0] != twins.losses[1])
@@ -114,17 +113,14 @@ def test_metrics_are_those_of_the_loops_whatever_the_batch(
 
 def test_what_is_read_out_is_what_is_trained(network: Network, start: Params) -> None:
     """The loss of a first step on everything is the loss that is measured."""
-    comparisons = counted_ranking(6, 30, 2)
-    one = jax.tree.map(lambda x: x[:1], start)
-    losses = []
-    for readout in READOUTS:
-        result = train_reward(
-            network, one, comparisons, seeds=[0], epochs=1, batch=30, learning_rate=0.0, readout=readout
-        )
-        losses.append(float(result.losses[0, 0]))
-        measured = evaluate_reward(network, member(one, 0), comparisons, readout=readout, batch=30)
-        assert losses[-1] == pytest.approx(measured.loss, rel=1e-5)
-    assert abs(losses[0] - losses[1]) > 1e-4
+    comparisons, params = counted_ranking(6, 30, 2), member(start, 0)
+    last, mean = (evaluate_reward(network, params, comparisons, readout=r).loss for r in ("last", "mean"))
+    stacked = jax.tree.map(lambda x: x[None], params)
+    result = train_reward(
+        network, stacked, comparisons, seeds=[0], epochs=1, batch=30, learning_rate=0.1, readout="last"
+    )
+    assert result.losses.tolist() == [[pytest.approx(last, rel=1e-5)]]
+    assert abs(last - mean) > 1e-4
 
 
 def test_a_constant_model_is_at_chance(network: Network, start: Params) -> None:
