@@ -35,6 +35,13 @@ def to_settings(config: DictConfig) -> Settings:
     Raises:
         InputError: a value is missing, of the wrong type, or not allowed; one line.
     """
+    known = _keys(OmegaConf.to_container(OmegaConf.structured(Settings)))
+    for key in sorted(_keys(OmegaConf.to_container(config)) - known):
+        parent = key.rpartition(".")[0]
+        beside = sorted(k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == parent)
+        raise InputError(
+            f"{key}: unknown key; {parent or 'the configuration'} has {', '.join(beside) or 'no such part'}"
+        )
     try:
         settings = OmegaConf.to_object(config)
     except OmegaConfBaseException as error:
@@ -44,9 +51,18 @@ def to_settings(config: DictConfig) -> Settings:
     return settings
 
 
+def _keys(value: Any, prefix: str = "") -> set[str]:
+    """Dotted keys of nested dictionaries, inner nodes included."""
+    if not isinstance(value, dict):
+        return set()
+    inner = [{f"{prefix}{key}"} | _keys(item, f"{prefix}{key}.") for key, item in value.items()]
+    return set().union(*inner)
+
+
 def one_line(error: BaseException) -> str:
     """The message of a configuration error on one line, with the key it names."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = str(error) if error.__cause__ is None or isinstance(error, InputError) else f"{error}\n{error.__cause__}"
+    lines = [line.strip() for line in told.splitlines() if line.strip()]
     dropped = ("object_type=", "reference_type=", "Set the environment variable", "See https")
     kept = [line for line in lines if not line.startswith(dropped)]
     return " ".join(kept) if kept else type(error).__name__

@@ -15,6 +15,7 @@ from synthetic_rm.analysis.fit_table import fit_table
 from synthetic_rm.analysis.report import redraw
 from synthetic_rm.analysis.run_folder import load_run_folder
 from synthetic_rm.analysis.tables import summary_table
+from synthetic_rm.environments.reviews.ratings import load_snippets
 from synthetic_rm.errors import InputError
 from synthetic_rm.progress import Reporter
 from synthetic_rm.provenance import describe, digest
@@ -66,12 +67,28 @@ def _flat_yaml(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def check_data(settings: Settings) -> None:
+    """Read the user's own ratings, if there are any.
+
+    Raises:
+        InputError: the file cannot be read or holds something else; the key is named.
+    """
+    data = settings.environment.data
+    if data is None:
+        return
+    try:
+        load_snippets(Path(data))
+    except InputError as error:
+        raise InputError(f"environment.data={data}: {error}") from error
+
+
 def run(settings: Settings) -> Path:
     """Run the best-of-n experiment and leave everything in `settings.output`; what the store has is not made again.
 
     Raises:
         InputError: the settings cannot be, or a file or folder they name cannot be used.
     """
+    check_data(settings)
     check_release(settings.environment, list(settings.proxy.sizes), settings.proxy.init)
     folder = prepare_output(settings)
     started = time.perf_counter()

@@ -103,7 +103,7 @@ def _causal(shape: Shape, model: Transformer, tokens: Array) -> tuple[Array, Cac
     rows, length = tokens.shape
     position = jnp.arange(length)
     visible = (position[:, None] >= position[None, :])[None, None]
-    x = model.embed(tokens.reshape(-1))
+    x = model.embed(jnp.clip(tokens.reshape(-1), 0, shape.vocab - 1))  # what stands beyond an end may be anything
     keys, values = [], []
     for block in model.blocks:
         query, key, value = _projections(shape, block, x, (rows, length), position[None])

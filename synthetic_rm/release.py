@@ -60,18 +60,19 @@ def read_release_manifest(folder: Path) -> dict[str, Any]:
     """
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
-        files = dict(manifest["files"])
-    except (OSError, ValueError, KeyError) as error:
+        files = {name: str(recorded["sha256"]) for name, recorded in manifest["files"].items()}
+        for key in ("build", "metrics", "vocab", "prompt_tokens", "response_tokens"):
+            manifest[key]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"release {folder.name}: {folder / 'manifest.json'} is missing or damaged") from error
     for name, recorded in files.items():
         path = folder / name
         if not path.is_file():
             raise InputError(f"release {folder.name}: file {path} is missing")
         found = file_digest(path)
-        if found != recorded["sha256"]:
+        if found != recorded:
             raise InputError(
-                f"release {folder.name}: file {path} has SHA-256 {found[:16]}, "
-                f"its manifest says {recorded['sha256'][:16]}"
+                f"release {folder.name}: file {path} has SHA-256 {found[:16]}, its manifest says {recorded[:16]}"
             )
     return dict(manifest)
 

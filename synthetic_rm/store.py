@@ -114,13 +114,15 @@ def read_manifest(path: Path, key: str) -> dict[str, Any]:
     remedy = "remove that folder and run again"
     try:
         manifest = json.loads((path / "manifest.json").read_text())
-        recorded, files = manifest["key"], dict(manifest["files"])
-    except (OSError, ValueError, KeyError) as error:
+        recorded, facts = str(manifest["key"]), dict(manifest["facts"])
+        files = {name: int(size) for name, (size, _) in manifest["files"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"store: {path} has no readable manifest.json; {remedy}") from error
     if recorded != key:
         raise InputError(f"store: {path} holds key {recorded[:20]}, expected {key[:20]}; {remedy}")
-    for name, (size, _) in files.items():
+    del facts
+    for name, size in files.items():
         found = (path / name).stat().st_size if (path / name).is_file() else None
         if found != size:
             raise InputError(f"store: {path / name} has {found} bytes, its manifest says {size}; {remedy}")
-    return manifest
+    return dict(manifest)

@@ -37,4 +37,6 @@ def load_params(path: Path, like: Any) -> Any:
     for name, leaf in wanted.items():
         if stored[name].shape != leaf.shape:
             raise InputError(f"weights file {path}: {name!r} has shape {stored[name].shape}, expected {leaf.shape}")
+        if stored[name].dtype != leaf.dtype:
+            raise InputError(f"weights file {path}: {name!r} has type {stored[name].dtype}, expected {leaf.dtype}")
     return jax.tree.unflatten(jax.tree.structure(like), [jax.numpy.asarray(stored[name]) for name in wanted])

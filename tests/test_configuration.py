@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 
 from synthetic_rm.config import ERRORS, one_line, register, to_settings
 from synthetic_rm.errors import InputError
-from synthetic_rm.settings import Settings, flatten
+from synthetic_rm.settings import READOUTS, Settings, flatten
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 SCALES = sorted(path.stem for path in (CONF / "scale").glob("*.yaml"))
@@ -71,9 +71,15 @@ def test_every_key_can_be_overridden_and_keeps_its_type() -> None:
         return value
 
     flat = flatten(Settings())
-    fixed = {"environment.vocab": 1100, "environment.release": None, "environment.data": "a b.tsv", "output": "o"}
+    fixed: dict[str, Any] = {
+        "environment.vocab": 1100,
+        "environment.release": None,
+        "environment.data": "a b.tsv",
+        "output": "o",
+    }
     fixed |= {"store": "s", "proxy.learning_rate": 0.125, "best_of_n.max_n": 9, "comparisons.labels": "soft"}
-    fixed |= {"proxy.readout": "mean", "environment.build.gold_readout": "last"}
+    for key in ("proxy.readout", "environment.build.gold_readout"):
+        fixed[key] = next(readout for readout in READOUTS if readout != flat[key])
     fixed |= {"proxy.init": "backbone", "runtime.dtype": "bfloat16"}
     wanted = {key: other(value) for key, value in flat.items()} | fixed
     unset = {key for key, value in wanted.items() if value == flat[key]}

@@ -91,4 +91,6 @@ def evaluate_reward(
         part = part._replace(weight=part.weight * (rows < groups)[:, None].astype(np.float32))
         sums += np.array([float(x) for x in _evaluation(network, readout)(params, part)])
     loss, groups_counted, right, counted = sums
-    return RewardMetrics(loss / max(groups_counted, 1.0), right / counted if counted else float("nan"))
+    return RewardMetrics(
+        loss / groups_counted if groups_counted else float("nan"), right / counted if counted else float("nan")
+    )
