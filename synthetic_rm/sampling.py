@@ -25,11 +25,12 @@ def sample_tokens(logits: Array, uniform: Array) -> tuple[Array, Array]:
     mass = jax.lax.optimization_barrier(mass.reshape(rows, blocks, block))
     below = _running_sum(mass.sum(-1))
     total = below[:, -1]
-    target = uniform * total
+    target = jnp.minimum(uniform * total, jnp.nextafter(total, 0.0))
     chosen = jnp.minimum((below <= target[:, None]).sum(-1), blocks - 1)
     inside = jnp.take_along_axis(mass, chosen[:, None, None], axis=1)[:, 0]
     start = jnp.take_along_axis(jnp.pad(below, ((0, 0), (1, 0))), chosen[:, None], axis=1)
-    offset = jnp.minimum((start + _running_sum(inside) <= target[:, None]).sum(-1), block - 1)
+    last = block - 1 - jnp.argmax(inside[:, ::-1] > 0, axis=-1)  # rounding must not end on a token without mass
+    offset = jnp.minimum((start + _running_sum(inside) <= target[:, None]).sum(-1), last)
     tokens = jnp.minimum(chosen * block + offset, vocab - 1).astype(jnp.int32)
     picked = jnp.take_along_axis(logits, tokens[:, None], axis=1) - peak
     return tokens, picked[:, 0] - jnp.log(total)

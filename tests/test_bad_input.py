@@ -169,17 +169,6 @@ def test_a_release_that_is_not_whole_or_has_another_vocabulary_is_told(
     assert not (tmp_path / "output").exists() and not (tmp_path / "store").exists()
 
 
-@pytest.mark.parametrize("key", ["output", "store"])
-@pytest.mark.parametrize("below", ["", "/below"])
-def test_a_file_where_a_folder_should_be_is_named(
-    command: Callable[..., Ended], tmp_path: Path, key: str, below: str
-) -> None:
-    (tmp_path / "file").write_text("mine")
-    place = f"{key}={tmp_path / 'file'}{below}"
-    refused(command("scale=smoke", *folders(tmp_path), place), place)
-    assert set(contents(tmp_path)) == {"file"} and (tmp_path / "file").read_text() == "mine"
-
-
 def held_output(tmp_path: Path, content: str) -> Path:
     folder = tmp_path / "output"
     folder.mkdir()

@@ -102,17 +102,6 @@ def test_without_a_repository_or_git_the_commit_is_unknown(
     assert commit() == ("unknown", False)
 
 
-def test_the_commit_of_a_repository_that_only_holds_the_installed_package_is_not_its_own(
-    repository: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    installed = repository / "venv" / "synthetic_rm" / "__init__.py"
-    installed.parent.mkdir(parents=True)
-    installed.write_text("1\n")
-    (repository / ".gitignore").write_text("venv/\n")
-    monkeypatch.setattr(synthetic_rm, "__file__", str(installed))
-    assert commit() == ("unknown", False)
-
-
 def test_versions_are_those_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     found = versions()
     assert set(found) == {"python", "synthetic_rm", *provenance.LIBRARIES}

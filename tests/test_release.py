@@ -205,22 +205,6 @@ def test_what_a_release_has_is_accepted(folder: Path, monkeypatch: pytest.Monkey
     check_release(EnvironmentSettings(release=None, vocab=5_000), [1], "backbone")
 
 
-def test_a_world_of_ones_own_data_is_no_release(made: World, tmp_path: Path) -> None:
-    """A release reads the shipped ratings: with others it would give other prompts than its models know."""
-    own = EnvironmentSettings(release=None, data="mine.tsv", vocab=VOCAB, build=BUILD)
-    with pytest.raises(InputError, match=r"environment\.data"):
-        write_release(made, own, NAME, tmp_path / NAME, {})
-
-
-@pytest.mark.parametrize("place", ["file", "file/below"])
-def test_a_folder_that_cannot_be_written_is_named(made: World, tmp_path: Path, place: str) -> None:
-    (tmp_path / "file").write_text("mine")
-    with pytest.raises(InputError) as error:
-        write_release(made, SETTINGS, NAME, tmp_path / place, {})
-    assert str(tmp_path / place) in str(error.value)
-    assert (tmp_path / "file").read_text() == "mine"
-
-
 def test_the_licence_of_the_data_goes_with_the_models(folder: Path) -> None:
     copy_license(folder)
     source = Path(release.__file__).parent / "environments" / "reviews" / "data" / "LICENSE"

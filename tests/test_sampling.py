@@ -190,9 +190,3 @@ def test_a_prompt_is_read_once_and_not_once_per_sample(world: World) -> None:
     network = world.network._replace(prefill=prefill, hidden=hidden)
     jax.eval_shape(lambda p: sample(network, p, jax.random.key(0), world.prompts, 5, 4), world.params)
     assert read == [(GROUPS, PROMPT)]
-
-
-def test_responses_of_one_token_can_be_drawn(world: World) -> None:
-    drawn, log_probs = jax.jit(lambda p: sample(world.network, p, jax.random.key(0), world.prompts, 4, 1))(world.params)
-    assert drawn.tokens.shape == log_probs.shape == (GROUPS, 4, 1)
-    assert np.all(np.asarray(drawn.length) == 1) and np.all(np.asarray(log_probs) < 0)

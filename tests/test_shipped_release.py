@@ -2,7 +2,6 @@
 
 import json
 import tomllib
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,10 @@ import synthetic_rm
 from synthetic_rm.build import gold_facts
 from synthetic_rm.comparisons import draw_groups
 from synthetic_rm.environments.reviews.environment import train_reviews_tokenizer
-from synthetic_rm.environments.reviews.ratings import DATA_SHA256
 from synthetic_rm.provenance import file_digest
 from synthetic_rm.release import ROOT, load_release
 from synthetic_rm.scoring import score
-from synthetic_rm.settings import RELEASES, BuildSettings, EnvironmentSettings
+from synthetic_rm.settings import RELEASES
 from synthetic_rm.training.supervised import evaluate_language_model, token_rows
 from synthetic_rm.types import Responses
 from synthetic_rm.world import World, network_count
@@ -58,17 +56,6 @@ def test_every_file_is_part_of_an_installed_package() -> None:
     patterns = project["tool"]["setuptools"]["package-data"]["synthetic_rm"]
     installed = {path for pattern in patterns for path in package.glob(pattern)}
     assert set(FOLDER.iterdir()) - installed == set()
-
-
-def test_the_manifest_tells_how_the_release_is_made_again(manifest: dict[str, Any]) -> None:
-    """The defaults of the settings are those of the release, so the build command makes it again."""
-    assert manifest["data_sha256"] == DATA_SHA256 and manifest["name"] == NAME
-    assert manifest["build"] == asdict(BuildSettings())  # every setting, said in the manifest itself
-    defaults = EnvironmentSettings()
-    for key in ("vocab", "prompt_tokens", "response_tokens"):
-        assert manifest[key] == getattr(defaults, key)
-    assert {"commit", "versions", "device", "command"} <= set(manifest["made"])
-    assert len(manifest["made"]["commit"]) == 40 and "jax" in manifest["made"]["versions"]
 
 
 def test_sizes_are_the_counts_of_the_stored_arrays(manifest: dict[str, Any], world: World) -> None:

@@ -12,14 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from synthetic_rm import experiment
-from synthetic_rm.analysis.run_folder import RECORD_COLUMNS, SAMPLE_COLUMNS, read_table
 from synthetic_rm.build import Builder
 from synthetic_rm.environments.reviews.ratings import COLUMNS, load_snippets
 from synthetic_rm.errors import InputError
 from synthetic_rm.progress import Reporter
 from synthetic_rm.provenance import digest
-from synthetic_rm.results import Tables, best_of_n_tables, write_tables
+from synthetic_rm.results import Tables, best_of_n_tables
 from synthetic_rm.scoring import score
 from synthetic_rm.settings import BuildSettings, EnvironmentSettings, Settings, validate
 from synthetic_rm.simulation import Simulation, recalibration_factor
@@ -108,28 +106,6 @@ def test_the_second_time_every_stage_is_found_and_the_tables_are_the_same(made: 
         np.testing.assert_array_equal(array, made.tables.curves[name])
 
 
-def test_every_record_traces_to_a_run_of_its_own_and_to_a_curve(made: Made) -> None:
-    records, runs, curves = made.tables.records, made.tables.runs, made.tables.curves
-    assert runs["run"].is_unique
-    best = runs[runs["stage"] == "best_of_n"]
-    assert list(records["run"].unique()) == list(best["run"]) == curves["run"].tolist() and len(best) == 2
-    assert set(best["config_hash"]) <= set(runs.loc[runs["stage"] == "proxy", "config_hash"])
-    assert (runs["status"] == "ok").all() and (runs["commit"] == "0123abcd").all()
-    for name, rows in records.groupby("run"):
-        i = curves["run"].tolist().index(name)
-        np.testing.assert_array_equal(rows["pressure"], curves["pressure"])
-        for column in ("gold", "proxy"):
-            per_prompt = curves[column][i]
-            np.testing.assert_allclose(rows[column], per_prompt.mean(axis=1), atol=1e-6)
-            gain = per_prompt - per_prompt[:1]
-            np.testing.assert_allclose(rows[f"{column}_se"], gain.std(axis=1, ddof=1) / 2, atol=1e-6)
-    assert (records["num_comparisons"] == TRAINING).all()
-    assert (records["num_prompts"] == 4).all() and (records["num_samples"] == 48).all()
-    factors = runs[runs["stage"] == "proxy"].set_index("proxy_seed")["recalibration"]
-    native = records["proxy"] * made.world.gold_scale / records["proxy_seed"].map(factors)
-    np.testing.assert_allclose(records["proxy_native"], native, rtol=1e-6, atol=1e-9)
-
-
 def test_curves_are_those_of_the_stored_scores(made: Made) -> None:
     """n = 1 is the mean of the pool, n = N its best by the proxy: read off the scores themselves."""
     again = simulation(made)
@@ -154,30 +130,12 @@ def test_sample_responses_are_the_best_so_far(made: Made) -> None:
     np.testing.assert_allclose(last["gold"], curve["gold"][i, -1, :2], atol=1e-5)
 
 
-def test_whatever_is_sampled_can_be_read_back_from_the_table(made: Made, tmp_path: Path) -> None:
-    """A policy over bytes writes any of them: line ends, quotes and separators within a response too."""
-    odd = ["a\rb", "a\nb", "a\r\nb", 'a,"b"', "\ta", " ", "", "nan", "\u2028\x85\x1c", "\ufffd", "1e5", "'", '"']
-    samples = pd.concat([made.tables.samples.head(1)] * len(odd), ignore_index=True).assign(response=odd, prompt=odd)
-    write_tables(made.tables._replace(samples=samples), tmp_path)
-    pd.testing.assert_frame_equal(read_table(tmp_path / "samples.csv", SAMPLE_COLUMNS), samples, check_dtype=False)
-    records = read_table(tmp_path / "records.csv", RECORD_COLUMNS)
-    pd.testing.assert_frame_equal(records, made.tables.records, check_dtype=False, rtol=1e-12)
-    assert {path.name for path in tmp_path.iterdir()} == {
-        *("records.csv", "runs.csv", "samples.csv", "curves.npz", "environment.json")
-    }
-
-
 def test_held_out_prompts_are_distinct_and_of_the_test_split(made: Made) -> None:
     prompts = {tuple(row) for row in simulation(made).eval_prompts().tolist()}
     everyone = {tuple(row) for row in made.world.environment.prompts("test").tolist()}
     assert len(prompts) == 4 and prompts <= everyone
     other = {tuple(row) for row in simulation(made, {"best_of_n.seed": 1}).eval_prompts().tolist()}
     assert other != prompts
-
-
-def test_more_prompts_than_there_are_is_told(made: Made) -> None:
-    with pytest.raises(InputError, match=r"best_of_n\.prompts=5000"):
-        simulation(made, {"best_of_n.prompts": 5_000}).eval_prompts()
 
 
 def test_human_labels_replace_golds_and_leave_the_world_and_the_pool(made: Made) -> None:
@@ -250,26 +208,9 @@ def test_recalibration_is_the_best_of_a_grid() -> None:
     assert 0.1 < found < 0.9  # a noisy proxy is sure of less
 
 
-def test_recalibration_of_what_cannot_be_is_nan() -> None:
-    assert np.isnan(recalibration_factor(np.zeros(5), np.ones(5)))
-    assert np.isnan(recalibration_factor(np.array([1.0, np.nan]), np.ones(2)))
-    assert np.isnan(recalibration_factor(np.array([1.0, np.inf]), np.ones(2)))
-
-
 def tables_with(made: Made, monkeypatch: pytest.MonkeyPatch, name: str, value: Callable[..., Any]) -> Tables:
     monkeypatch.setattr(Simulation, name, value)
     return best_of_n_tables(simulation(made))
-
-
-@pytest.mark.parametrize("factors", [[0.5, 2.0], [-0.5, -2.0]])
-def test_recalibration_is_a_unit_and_chooses_no_response(
-    made: Made, monkeypatch: pytest.MonkeyPatch, factors: list[float]
-) -> None:
-    """A proxy that disagrees with gold is still the one that is optimized, not its opposite."""
-    tables = tables_with(made, monkeypatch, "recalibration", lambda self, group: factors)
-    np.testing.assert_allclose(tables.curves["gold"], made.tables.curves["gold"], atol=1e-6)
-    for column in ("proxy_native", "kl_support"):
-        np.testing.assert_allclose(tables.records[column], made.tables.records[column], rtol=1e-6, atol=1e-9)
 
 
 def _with_nan(scores: Callable[..., np.ndarray], seeds: Sequence[int]) -> Callable[..., np.ndarray]:
@@ -279,35 +220,6 @@ def _with_nan(scores: Callable[..., np.ndarray], seeds: Sequence[int]) -> Callab
         return found
 
     return spoiled
-
-
-@pytest.mark.parametrize("spoiled", ["proxy_scores", "recalibration"])
-def test_a_seed_that_is_not_finite_is_recorded_and_the_other_goes_on(
-    made: Made, monkeypatch: pytest.MonkeyPatch, spoiled: str
-) -> None:
-    if spoiled == "proxy_scores":
-        replaced: Callable[..., Any] = _with_nan(Simulation.proxy_scores, [0])
-    else:
-        factor = float(made.tables.runs.set_index("proxy_seed").loc[1.0, "recalibration"])
-        replaced = lambda self, group: [float("nan"), factor]  # noqa: E731
-    tables = tables_with(made, monkeypatch, spoiled, replaced)
-    proxies = tables.runs[tables.runs["stage"] == "proxy"].set_index("proxy_seed")
-    assert proxies["status"].to_dict() == {0: "nonfinite", 1: "ok"}
-    assert set(tables.records["proxy_seed"]) == {1} and len(tables.curves["run"]) == 1
-    np.testing.assert_array_equal(tables.curves["gold"][0], made.tables.curves["gold"][1])
-    assert tables.runs.loc[tables.runs["stage"] == "best_of_n", "run"].tolist() == tables.curves["run"].tolist()
-
-
-def test_where_no_proxy_stays_finite_the_runs_are_still_written(
-    made: Made, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(Simulation, "proxy_scores", _with_nan(Simulation.proxy_scores, [0, 1]))
-    places = {"output": str(tmp_path / "out"), "store": str(made.store), "runtime.progress": False}
-    with pytest.raises((RuntimeError, InputError), match="finite"):
-        experiment.run(changed(places, made.settings))
-    runs = pd.read_csv(tmp_path / "out" / "runs.csv")
-    assert runs.loc[runs["stage"] == "proxy", "status"].tolist() == ["nonfinite", "nonfinite"]
-    assert not (tmp_path / "out" / "fits.csv").exists()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -380,20 +292,6 @@ def tokenizer_key(made: Made, changes: dict[str, Any], folder: Path) -> str:
     return Builder(environment, Store(folder, ORIGIN), Reporter(False)).tokenizer().key
 
 
-def test_ratings_are_known_by_what_they_hold_not_by_where_they_lie(made: Made, tmp_path: Path) -> None:
-    path = tmp_path / "mine.tsv"
-    first = tokenizer_key(made, {"data": write_data(path)}, tmp_path / "store")
-    moved = tokenizer_key(made, {"data": write_data(tmp_path / "moved.tsv")}, tmp_path / "store")
-    other = tokenizer_key(made, {"data": write_data(path, start=7)}, tmp_path / "store")
-    assert first == moved != other
-
-
 def test_ratings_that_are_not_there_are_named(made: Made, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere\.tsv"):
         tokenizer_key(made, {"data": str(tmp_path / "nowhere.tsv")}, tmp_path / "store")
-
-
-def test_gold_and_reference_say_whether_they_stayed_finite(made: Made) -> None:
-    facts: Mapping[str, Any] = made.world.facts
-    for model in (facts["reference"], facts["gold"], *facts["backbones"].values()):
-        assert model["finite"] is True

@@ -14,11 +14,9 @@ import pytest
 import yaml
 from hydra import compose, initialize_config_dir
 
-from synthetic_rm.analysis.run_folder import FIT_COLUMNS, RECORD_COLUMNS, RUN_COLUMNS, SAMPLE_COLUMNS, load_run_folder
+from synthetic_rm.analysis.run_folder import FIT_COLUMNS, RECORD_COLUMNS, RUN_COLUMNS, SAMPLE_COLUMNS
 from synthetic_rm.config import register, to_settings
-from synthetic_rm.environments.reviews.ratings import DATA_SHA256
-from synthetic_rm.experiment import result_config
-from synthetic_rm.provenance import digest, file_digest
+from synthetic_rm.provenance import file_digest
 from synthetic_rm.settings import Settings, flatten
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -137,25 +135,6 @@ def test_the_proxy_rises_with_n_in_its_own_units(records: pd.DataFrame) -> None:
     assert records["response_length"].between(1, 27).all()
 
 
-def test_every_record_traces_to_a_run_and_every_run_to_its_making(
-    smoke: Smoke, records: pd.DataFrame, runs: pd.DataFrame
-) -> None:
-    assert runs["run"].is_unique
-    best = runs[runs["stage"] == "best_of_n"]
-    assert set(best["run"]) == set(records["run"])
-    assert {"backbone", "reference", "gold", "comparisons", "proxy", "pool", "best_of_n"} <= set(runs["stage"])
-    assert (runs["status"] == "ok").all()
-    assert runs["config_hash"].str.fullmatch("[0-9a-f]{64}").all()
-    assert runs["commit"].nunique() == 1 and runs["device"].str.startswith("cpu").all()
-    proxies = runs[runs["stage"] == "proxy"].set_index("params")
-    assert set(proxies.index) == set(records["proxy_params"])
-    assert proxies[["train_loss", "validation_loss", "recalibration"]].notna().to_numpy().all()
-    assert proxies["validation_accuracy"].between(0.3, 1).all()
-    for _, row in runs[~runs["stage"].isin(["best_of_n"])].iterrows():
-        manifest = smoke.store / row["stage"] / row["config_hash"][:20] / "manifest.json"
-        assert json.loads(manifest.read_text())["key"] == row["config_hash"]
-
-
 def test_curves_are_the_records_before_averaging(smoke: Smoke, records: pd.DataFrame, settings: Settings) -> None:
     with np.load(smoke.output / "curves.npz", allow_pickle=False) as archive:
         curves = {name: archive[name] for name in archive.files}
@@ -177,13 +156,6 @@ def test_fits_have_a_row_for_every_size_and_sound_intervals(smoke: Smoke, record
     assert (fits["r2"] <= 1).all() and (fits["num_seeds"] == 2).all() and (fits["num_prompts"] == 16).all()
 
 
-def test_samples_are_the_best_so_far_of_the_first_prompts(smoke: Smoke, settings: Settings) -> None:
-    samples = load_run_folder(smoke.output).samples
-    assert samples["prompt_id"].nunique() == settings.best_of_n.table_prompts
-    assert set(samples["n"]) == {1, 3, 10, 30, 100, 300, settings.best_of_n.samples}
-    assert (samples["prompt"].str.len() > 0).all()
-
-
 def test_the_configuration_is_whole(smoke: Smoke, settings: Settings) -> None:
     written = yaml.safe_load((smoke.output / "config.yaml").read_text())
 
@@ -195,16 +167,6 @@ def test_the_configuration_is_whole(smoke: Smoke, settings: Settings) -> None:
     assert dict(flat(written)) == expected
 
 
-def test_provenance_says_where_the_numbers_come_from(smoke: Smoke, settings: Settings) -> None:
-    found = json.loads((smoke.output / "provenance.json").read_text())
-    wanted = {"commit", "dirty", "versions", "device", "threads", "started", "seconds", "command"}
-    assert wanted | {"data_sha256", "release", "config_hash"} <= set(found)
-    assert found["config_hash"] == digest(result_config(settings))
-    assert found["data_sha256"] == DATA_SHA256 and not found["release"]
-    assert 0 < found["seconds"] < smoke.seconds and "scale=smoke" in found["command"]
-    assert isinstance(found["dirty"], bool) and {"jax", "numpy", "python"} <= set(found["versions"])
-
-
 def test_every_stored_file_is_what_its_manifest_says(smoke: Smoke) -> None:
     manifests = list(smoke.store.glob("*/*/manifest.json"))
     stages = {path.parts[-3] for path in manifests}
@@ -214,13 +176,6 @@ def test_every_stored_file_is_what_its_manifest_says(smoke: Smoke) -> None:
         assert {name: file_digest(path.parent / name) for name in files} == {n: hash for n, (_, hash) in files.items()}
         assert {p.name for p in path.parent.iterdir()} == {*files, "manifest.json"}
     assert not list(smoke.store.glob("*/.*"))
-
-
-def test_the_report_speaks_of_this_run(smoke: Smoke, records: pd.DataFrame, settings: Settings) -> None:
-    page = (smoke.output / "report.html").read_text(encoding="utf-8")
-    assert "scale=smoke" in page and all(run in page for run in records["run"].unique())
-    cut = settings.fit.held_out_kl
-    assert f"KL ≤ {cut:g} nats" in page and "KL ≤ 6 nats" not in page
 
 
 def test_the_second_run_finds_every_stage_and_writes_the_same_numbers(smoke: Smoke) -> None:

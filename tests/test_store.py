@@ -217,16 +217,6 @@ def test_a_damaged_artifact_is_named_and_not_used(tmp_path: Path, damage: str) -
     assert make.calls == 0
 
 
-@pytest.mark.parametrize("place", ["file", "file/below", "x" * 300])
-def test_a_root_that_cannot_be_written_is_named(tmp_path: Path, place: str) -> None:
-    (tmp_path / "file").write_text("mine")
-    make = Maker()
-    with pytest.raises(InputError) as error:
-        get(tmp_path / place, make)
-    assert f"store={tmp_path / place}" in str(error.value) and "\n" not in str(error.value)
-    assert make.calls == 0 and listing(tmp_path) == {"file": b"mine"}
-
-
 def test_a_disk_that_is_full_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     def full(folder: Path) -> Mapping[str, Any]:
         (folder / "params.bin").write_bytes(b"half")
