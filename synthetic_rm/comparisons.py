@@ -44,7 +44,7 @@ def draw_groups(
     Args:
         prompts: [N, P]; taken in order, again from the start when more groups than prompts are asked for.
         key: consumed.
-        on_chunk: called with the number of groups drawn so far.
+        on_chunk: called with the number of groups drawn since the last call.
     Returns:
         numpy responses [num_groups, group_size].
     """
@@ -60,7 +60,7 @@ def draw_groups(
     for part in concurrently(draw_chunk, range(0, num_groups, at_once)):
         parts.append(part)
         if on_chunk is not None:
-            on_chunk(min(len(parts) * at_once, num_groups))
+            on_chunk(min(at_once, num_groups - (len(parts) - 1) * at_once))
     whole = jax.tree.map(lambda *x: np.concatenate(x)[:num_groups], *parts)
     return Responses(*whole)
 
@@ -95,10 +95,15 @@ def label_by_scores(
     return np.where(turned, 1 - target, target).astype(np.float32), (margin != 0).astype(np.float32)
 
 
+def held_out_groups(num: int, share: float) -> int:
+    """Groups held out of `num`: that share of them, rounded, and at least one."""
+    return max(1, round(num * share))
+
+
 def split_groups(comparisons: Comparisons, held_out: float) -> tuple[Comparisons, Comparisons]:
-    """(training, held-out) comparisons: the last share `held_out` of the groups is held out, at least one group."""
+    """(training, held-out) comparisons: the last `held_out_groups` are held out."""
     groups = comparisons.target.shape[0]
-    kept = groups - max(1, round(groups * held_out))
+    kept = groups - held_out_groups(groups, held_out)
     require(kept >= 1, f"comparisons.held_out={held_out}: leaves none of {groups} groups for training")
     first, last = (jax.tree.map(operator.itemgetter(part), comparisons) for part in (slice(kept), slice(kept, None)))
     return first, last

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
+from synthetic_rm.comparisons import held_out_groups
 from synthetic_rm.errors import InputError, require
 from synthetic_rm.ladder import shape_for_budget
 from synthetic_rm.types import Shape
@@ -71,6 +72,7 @@ class ComparisonSettings:
     noise: float = 0.0
     """share of labels turned round"""
     held_out: float = 0.1
+    """share of the groups held out, to validate and recalibrate: their prompts are not used in training"""
     seed: int = 0
 
 
@@ -218,7 +220,7 @@ def _validate_combinations(settings: Settings) -> None:
         largest is None or largest <= best_of_n.samples,
         f"best_of_n.max_n={largest}: allowed is up to best_of_n.samples={best_of_n.samples}",
     )
-    training = settings.comparisons.num - max(1, round(settings.comparisons.num * settings.comparisons.held_out))
+    training = settings.comparisons.num - held_out_groups(settings.comparisons.num, settings.comparisons.held_out)
     require(
         settings.proxy.batch <= training,
         f"proxy.batch={settings.proxy.batch}: allowed is up to the {training} comparisons to train on",

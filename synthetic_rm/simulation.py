@@ -11,7 +11,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from synthetic_rm.build import Builder
-from synthetic_rm.comparisons import draw_groups, label_by_scores, split_groups
+from synthetic_rm.comparisons import draw_groups, held_out_groups, label_by_scores, split_groups
 from synthetic_rm.estimators import ns_grid
 from synthetic_rm.losses import pair_margins
 from synthetic_rm.optimizers.best_of_n import Pool, draw_pool, open_pool, response_identity, score_pool
@@ -80,7 +80,7 @@ class Simulation:
         s = self.settings.comparisons
         rng = np.random.default_rng(s.seed)
         environment = self.world.environment
-        held_out = max(1, round(s.num * s.held_out))
+        held_out = held_out_groups(s.num, s.held_out)
         parts = [
             environment.human_comparisons(split, rng, group_size=s.group_size, num_groups=count, kind="rater")
             for split, count in (("train", s.num - held_out), ("validation", held_out))
@@ -88,25 +88,26 @@ class Simulation:
         return jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
 
     def _gold_comparisons(self) -> Comparisons:
+        """Training groups over the prompts of "train", then held-out ones over those of "validation"."""
         s, world = self.settings.comparisons, self.world
+        held_out = held_out_groups(s.num, s.held_out)
+        plan = {"train": s.num - held_out, "validation": held_out}
+        keys = jax.random.split(jax.random.key(s.seed))
         with self.reporter.bar("comparisons", s.num, "groups") as bar:
-            done = 0
-
-            def on_chunk(total: int) -> None:
-                nonlocal done
-                bar.advance(total - done)
-                done = total
-
-            drawn = draw_groups(
-                world.reference,
-                world.reference_params,
-                world.environment.prompts("train"),
-                jax.random.key(s.seed),
-                num_groups=s.num,
-                group_size=s.group_size,
-                max_tokens=world.environment.response_tokens,
-                on_chunk=on_chunk,
-            )
+            parts = [
+                draw_groups(
+                    world.reference,
+                    world.reference_params,
+                    world.environment.prompts(split),
+                    key,
+                    num_groups=groups,
+                    group_size=s.group_size,
+                    max_tokens=world.environment.response_tokens,
+                    on_chunk=bar.advance,
+                )
+                for key, (split, groups) in zip(keys, plan.items(), strict=True)
+            ]
+        drawn = jax.tree.map(lambda *x: np.concatenate(x), *parts)
         flat = Responses(*(x.reshape(-1, *x.shape[2:]) for x in drawn))
         native = score(world.gold, flat).reshape(s.num, s.group_size) * world.gold_scale
         target, weight = label_by_scores(native, np.random.default_rng(s.seed), kind=s.labels, noise=s.noise)  # type: ignore[arg-type]

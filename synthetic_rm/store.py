@@ -24,9 +24,9 @@ VERSIONS = {
     "backbone": 1,
     "reference": 1,
     "gold": 1,
-    "comparisons": 1,
+    "comparisons": 2,
     "proxy": 1,
-    "pool": 1,
+    "pool": 2,
     "scores": 1,
 }
 """Raised when a stage's code changes what it makes, so that older artifacts are no longer found."""

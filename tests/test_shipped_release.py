@@ -12,7 +12,7 @@ import pytest
 import synthetic_rm
 from synthetic_rm.build import gold_facts
 from synthetic_rm.comparisons import draw_groups
-from synthetic_rm.environments.reviews.environment import train_reviews_tokenizer
+from synthetic_rm.environments.reviews.environment import SPLITS, train_reviews_tokenizer
 from synthetic_rm.provenance import file_digest
 from synthetic_rm.release import ROOT, load_release
 from synthetic_rm.scoring import score
@@ -48,6 +48,14 @@ def test_the_folder_holds_the_files_of_the_manifest_and_no_others(manifest: dict
     assert {path.name for path in FOLDER.iterdir()} == {*files, "manifest.json", "LICENSE"}
     for name, recorded in manifest["files"].items():
         assert recorded == {"sha256": file_digest(FOLDER / name), "bytes": (FOLDER / name).stat().st_size}, name
+
+
+def test_prompts_are_as_many_as_the_data_card_says(world: World) -> None:
+    card = (Path(synthetic_rm.__file__).parent / "environments" / "reviews" / "data" / "README.md").read_text()
+    prompts = {split: world.environment.prompts(split) for split in SPLITS}
+    for split, rows in prompts.items():
+        assert f"{len(rows):,} " in card and f" of {split}" in card
+    assert [len(rows) for rows in prompts.values()] == [14_598, 1_587, 1_527]
 
 
 def test_every_file_is_part_of_an_installed_package() -> None:

@@ -138,6 +138,24 @@ def test_held_out_prompts_are_distinct_and_of_the_test_split(made: Made) -> None
     assert other != prompts
 
 
+def test_no_prompt_is_both_trained_on_and_held_out(made: Made) -> None:
+    again = simulation(made)
+    environment = made.world.environment
+    drawn = {
+        split: again_part.responses.prompt
+        for split, again_part in zip(("train", "validation"), again.comparison_parts(), strict=True)
+    }
+    drawn["test"] = again.eval_prompts()[:, None]
+    answered = {}
+    for split, prompts in drawn.items():
+        groups = np.asarray(prompts)
+        assert (groups == groups[:, :1]).all()  # a group answers one prompt
+        answered[split] = {tuple(row) for row in groups[:, 0].tolist()}
+        assert answered[split] <= {tuple(row) for row in environment.prompts(split).tolist()}
+        assert len(answered[split]) == min(len(groups), len(environment.prompts(split)))  # none twice before all once
+    assert sum(len(rows) for rows in answered.values()) == len(set.union(*answered.values()))
+
+
 def test_human_labels_replace_golds_and_leave_the_world_and_the_pool(made: Made) -> None:
     human = simulation(made, {"comparisons.labels": "human"})
     tables = best_of_n_tables(human)

@@ -36,7 +36,14 @@ def reviews(data: Path) -> Reviews:
 def test_what_an_environment_says_of_itself(reviews: Reviews) -> None:
     assert (reviews.name, reviews.vocab) == ("reviews", VOCAB)
     assert (reviews.prompt_tokens, reviews.response_tokens) == (PROMPT, RESPONSE)
-    assert set(vars(reviews)) <= {"tokenizer", "prompt_tokens", "response_tokens", "data", "parts"}  # and no gold
+    assert set(vars(reviews)) <= {
+        "tokenizer",
+        "prompt_tokens",
+        "response_tokens",
+        "data",
+        "parts",
+        "split_prompts",
+    }  # and no gold
 
 
 def test_splits_share_no_text_and_hold_every_snippet(data: Path) -> None:
@@ -98,9 +105,16 @@ def test_prompts_are_distinct_complete_and_in_a_fixed_order_that_is_not_sorted(r
     prompts = reviews.prompts(split)
     rows = [tuple(row) for row in prompts.tolist()]
     assert len(set(rows)) == len(rows)
-    assert set(rows) == {tuple(row) for row in np.asarray(reviews.part(split).responses.prompt).tolist()}
+    seen = {name: {tuple(row) for row in np.asarray(reviews.part(name).responses.prompt).tolist()} for name in SPLITS}
+    earlier = [row for name in SPLITS[: SPLITS.index(split)] for row in seen[name]]
+    assert set(rows) == seen[split].difference(earlier) and len(rows) > 10
     assert rows != sorted(rows)
     np.testing.assert_array_equal(prompts, Reviews(reviews.tokenizer, PROMPT, RESPONSE, reviews.data).prompts(split))
+
+
+def test_no_prompt_is_in_two_splits(reviews: Reviews) -> None:
+    splits = [{tuple(row) for row in reviews.prompts(split).tolist()} for split in SPLITS]
+    assert sum(len(rows) for rows in splits) == len(set.union(*splits))
 
 
 def test_demonstrations_are_the_encoded_split(reviews: Reviews) -> None:
