@@ -15,34 +15,34 @@ from synthetic_rm.errors import require
 Floats = NDArray[np.float64]
 
 
-def _deviations(effects: Floats, num_resamples: int, rng: np.random.Generator) -> Floats:
-    """Draws [R, ...] of the error of the mean of `effects` [levels, ...], which sum to 0 over the levels.
-
-    Levels are resampled with replacement, and a draw's deviation is widened by sqrt(L / chi2(L - 1)), L levels:
-    sqrt(L / (L - 1)) for the variance that a resample of L lacks, the rest for Student's tails with L - 1
-    degrees of freedom. (For L = 4 the plain percentile interval is about 1.9 times shorter than Student's.) One
-    level alone shows no deviation.
-    """
+def _multiplied(effects: Floats, num_resamples: int, rng: np.random.Generator) -> Floats:
+    """Draws [R, ...] of the normal law whose covariance is that of the mean of `effects` [L, ...], which sum to 0."""
     levels = len(effects)
-    if levels < 2:
-        return np.zeros((num_resamples, *effects.shape[1:]))
-    counts = rng.multinomial(levels, np.full(levels, 1.0 / levels), size=num_resamples)
-    width = np.sqrt(levels / rng.chisquare(levels - 1, size=num_resamples))
-    return np.tensordot(counts * (width / levels)[:, None], effects, axes=1)
+    weights = rng.normal(size=(num_resamples, levels)) / np.sqrt(levels * max(levels - 1, 1))
+    return np.tensordot(weights, effects, axes=1)
 
 
 def crossed_bootstrap(values: ArrayLike, *, num_resamples: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """mean + D_seeds + D_prompts: draws of the mean of `values` over seeds and prompts, both resampled.
+    """Draws of the mean of `values` over seeds and prompts, both taken as samples of many.
 
-    D_seeds and D_prompts resample the seed means a_s and the prompt means b_p about the mean (see
-    `_deviations`). Both carry the noise e_sp of their cells, which must count once: b_p is shrunk by sqrt(1 -
-    MS_e/MS_b), as var(mean) = (MS_a + MS_b - MS_e) / (SP) in a crossed design. (Resampling rows and columns
-    of the table itself would count it three times: Owen 2007.)
+    Each is mean + z sqrt(V). V is a draw of the variance of the mean,
+
+        V = (e + max(a - e, 0) + max(b - e, 0)) / (S P),
+        a = SS_seeds / chi2(S - 1),  b = SS_prompts / chi2(P - 1),  e = SS_rest / chi2((S - 1)(P - 1)),
+
+    with the sums of squares of the two-way table: the generalized pivots of its mean squares (Weerahandi 1993), of
+    which no effect's variance may be negative. z is standard normal: the effects of seeds and prompts times normal
+    weights (a multiplier bootstrap), over their deviation, which keeps how the entries of `...` vary together.
+
+    Seeds alone give Student's interval with S - 1 degrees of freedom, prompts alone that with P - 1. Few seeds make
+    it wide, as they must, and too wide where seeds do not differ. Seeds that agree by chance do not make it narrow:
+    V is never below what the noise of the cells says. (Resampling levels, as a bootstrap does, gives no deviation
+    half of the time with 2 seeds; resampling rows and columns of the table counts the noise three times: Owen 2007.)
 
     Args:
-        values: [seeds, prompts, ...].
+        values: [seeds, prompts, ...]. A single seed or prompt adds no spread: the draws then hold for it only.
         num_resamples: R.
-        rng: draws the resamples.
+        rng: makes the draws.
     Returns:
         mean [...], draws [R, ...].
     """
@@ -50,13 +50,20 @@ def crossed_bootstrap(values: ArrayLike, *, num_resamples: int, rng: np.random.G
     seeds, prompts = cells.shape[:2]
     mean = cells.mean(axis=(0, 1))
     rows, columns = cells.mean(axis=1) - mean, cells.mean(axis=0) - mean
-    if seeds > 1 and prompts > 1:
-        rest = cells - mean - rows[:, None] - columns[None]
-        noise = np.square(rest).sum(axis=(0, 1)) / ((seeds - 1) * (prompts - 1))
-        spread = seeds * np.square(columns).sum(axis=0) / (prompts - 1)
-        columns = columns * np.sqrt(np.maximum(1.0 - noise / np.where(spread > 0, spread, np.inf), 0.0))
-    draws = mean + _deviations(rows, num_resamples, rng) + _deviations(columns, num_resamples, rng)
-    return mean, draws
+    rest = cells - mean - rows[:, None] - columns[None]
+
+    def mean_square(effects: Floats, repeats: int, freedom: int) -> Floats:
+        sums = repeats * np.square(effects.reshape(-1, *mean.shape)).sum(axis=0)
+        chi2 = rng.chisquare(freedom, size=num_resamples) if freedom else np.full(num_resamples, np.inf)
+        return np.asarray(sums / chi2.reshape(-1, *(1,) * mean.ndim))
+
+    noise = mean_square(rest, 1, (seeds - 1) * (prompts - 1))
+    of_seeds, of_prompts = mean_square(rows, prompts, seeds - 1), mean_square(columns, seeds, prompts - 1)
+    variance = noise + np.maximum(of_seeds - noise, 0) + np.maximum(of_prompts - noise, 0)
+    together = _multiplied(rows, num_resamples, rng) + _multiplied(columns, num_resamples, rng)
+    spread = sum(np.square(x).sum(axis=0) / (len(x) * max(len(x) - 1, 1)) for x in (rows, columns))
+    z = together / np.sqrt(np.where(spread > 0, spread, 1.0))
+    return mean, mean + z * np.sqrt(variance / (seeds * prompts))
 
 
 def interval(draws: ArrayLike, level: float) -> tuple[Floats, Floats]:
