@@ -1,6 +1,7 @@
 """The whole command at smoke scale, once: every file, every column, and numbers that must be what they are."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -148,11 +149,15 @@ def test_curves_are_the_records_before_averaging(smoke: Smoke, records: pd.DataF
             np.testing.assert_allclose(records.loc[records["run"] == run, name], curve.mean(axis=1), atol=1e-5)
 
 
-def test_fits_have_a_row_for_every_size_and_sound_intervals(smoke: Smoke, records: pd.DataFrame) -> None:
+def test_fits_have_a_row_for_every_size_and_sound_intervals(
+    smoke: Smoke, records: pd.DataFrame, settings: Settings
+) -> None:
     fits = pd.read_csv(smoke.output / "fits.csv")
     assert list(fits["proxy_params"]) == sorted(records["proxy_params"].unique())
     for name in ("alpha", "beta"):
         assert ((fits[f"{name}_lo"] <= fits[name]) & (fits[name] <= fits[f"{name}_hi"])).all()
+    page = smoke.left["report.html"].decode()
+    assert set(re.findall(r"KL ≤ ([\d.]+)", page)) == {f"{settings.fit.held_out_kl:g}"} == {"3"}
     assert (fits["r2"] <= 1).all() and (fits["num_seeds"] == 2).all() and (fits["num_prompts"] == 16).all()
 
 

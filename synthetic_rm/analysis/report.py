@@ -18,7 +18,6 @@ from synthetic_rm.analysis.figures.best_of_n import (
 )
 from synthetic_rm.analysis.figures.style import human_count, save_figure
 from synthetic_rm.analysis.report_sections import (
-    HELD_OUT_CUT,
     environment_section,
     figures_section,
     fits_section,
@@ -54,7 +53,7 @@ def redraw(folder: str | Path) -> Path:
         "figure_coefficients": figure_coefficients(run.fits),
     }
     if np.isfinite(run.fits["held_out_rmse"]).all():
-        figures["figure_extrapolation"] = figure_extrapolation(means, cut=HELD_OUT_CUT)
+        figures["figure_extrapolation"] = figure_extrapolation(means, cut=run.held_out_kl)
     for name, figure in figures.items():
         save_figure(figure, run.path / name)
     return _write(run, overopt)

@@ -25,13 +25,12 @@ from synthetic_rm.analysis.tables import (
 )
 from synthetic_rm.errors import InputError
 
-HELD_OUT_CUT = 6.0
 FIGURES = {
     "figure_1a": "Proxy (dashed) and gold (solid) score of best-of-n against the KL divergence from the "
     "reference policy, on a square-root axis. Thin lines are the fits to gold, shades 95% intervals over "
     "proxy seeds and prompts together.",
     "figure_gold": "The same gold curves without the proxies, so that rise and fall can be read.",
-    "figure_extrapolation": f"Gold fits made on KL ≤ {HELD_OUT_CUT:g} nats alone, drawn on beyond, against "
+    "figure_extrapolation": "Gold fits made on KL ≤ {cut:g} nats alone, drawn on beyond, against "
     "what was measured there; one panel for each proxy size.",
     "figure_coefficients": "Coefficients of the gold fit against the number of parameters of the proxy.",
     "figure_proxy_vs_gold": "Gold score against proxy score along the optimization.",
@@ -52,7 +51,8 @@ def run_counts(run: RunFolder, overopt: pd.DataFrame) -> dict[str, Any]:
 def figures_section(run: RunFolder, overopt: pd.DataFrame) -> Markup:
     """The figures that lie in the folder, inside the page, with what they show in words."""
     blocks = []
-    for name, caption in FIGURES.items():
+    captions = {name: caption.format(cut=run.held_out_kl) for name, caption in FIGURES.items()}
+    for name, caption in captions.items():
         files = {"svg+xml": run.path / f"{name}.svg", "png": run.path / f"{name}.png"}
         kind = next((kind for kind, path in files.items() if path.exists()), None)
         if kind is not None:
@@ -101,7 +101,7 @@ def fits_section(run: RunFolder, overopt: pd.DataFrame) -> Markup:
         "<p>Least squares on the mean over seeds and prompts, d = √KL, “bon” is d(α − β d). A peak is "
         "identified where the interval of β is above zero and the peak lies within the data.</p>"
     )
-    told = f"Held-out error (RMSE) of each form: fitted on KL ≤ {HELD_OUT_CUT:g} nats, scored beyond"
+    told = f"Held-out error (RMSE) of each form: fitted on KL ≤ {run.held_out_kl:g} nats, scored beyond"
     return Markup(
         note
         + html_table(fits, caption="Fit to gold of each proxy size; 95% intervals in brackets")

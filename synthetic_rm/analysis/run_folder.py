@@ -13,6 +13,7 @@ import yaml
 from numpy.typing import NDArray
 
 from synthetic_rm.analysis.curves import check_curves
+from synthetic_rm.analysis.fit_table import HELD_OUT_KL
 from synthetic_rm.errors import InputError, require
 
 Read = TypeVar("Read")
@@ -60,6 +61,19 @@ class RunFolder:
     """config.yaml: the resolved configuration."""
     provenance: dict[str, Any] = field(repr=False)
     """provenance.json: commit, versions, device, command and data of the run."""
+
+    @property
+    def held_out_kl(self) -> float:
+        """Nats up to which the forms of fits.csv were fitted, to be scored beyond (`fit.held_out_kl`).
+
+        Raises:
+            InputError: config.yaml gives something else than a positive number.
+        """
+        fit = self.config.get("fit", {})
+        told: Any = fit.get("held_out_kl", HELD_OUT_KL) if isinstance(fit, dict) else None
+        good = isinstance(told, int | float) and not isinstance(told, bool) and 0 < told < float("inf")
+        require(good, f"{self.path / 'config.yaml'}: fit.held_out_kl={told!r}, allowed is a number above 0")
+        return float(told)
 
 
 def _read(path: Path, reader: Callable[[Path], Read]) -> Read:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from analysis.synthetic_folder import HOSTILE, PROVENANCE, SIZES, write_folder
 
 from synthetic_rm.analysis.curves import overoptimization
@@ -196,6 +197,14 @@ def test_a_report_without_figures_samples_or_environment_says_so(bare: Path) -> 
     text = write_report(bare).read_text(encoding="utf-8")
     for missing in ("No figure was drawn.", "No sample responses were recorded.", "was not recorded with this run"):
         assert missing in text
+
+
+@pytest.mark.parametrize("cut", [2.5, 4])
+def test_the_held_out_bound_told_is_that_of_the_run(bare: Path, cut: float) -> None:
+    (bare / "config.yaml").write_text(yaml.safe_dump({"fit": {"held_out_kl": cut}}))
+    redraw(bare)
+    page, drawn = ((bare / name).read_text(encoding="utf-8") for name in ("report.html", "figure_extrapolation.svg"))
+    assert set(re.findall(r"KL ≤ ([\d.]+)", page)) == set(re.findall(r"KL ≤ ([\d.]+)", drawn)) == {f"{cut:g}"}
 
 
 def test_png_stands_in_for_a_missing_svg(bare: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from analysis.simulated_curves import KL, run_tables
 
+from synthetic_rm.analysis.fit_table import HELD_OUT_KL
 from synthetic_rm.analysis.run_folder import (
     FIT_COLUMNS,
     RECORD_COLUMNS,
@@ -83,6 +84,20 @@ def test_tables_and_arrays_of_another_kind_are_named(folder: Path) -> None:
     np.savez(folder / "curves.npz", run=np.array(["a"]))
     assert_named(folder, "curves.npz", "lack pressure, proxy, gold")
     assert_named(folder / "nowhere", "nowhere", "is no folder")
+
+
+def test_the_held_out_bound_is_that_of_the_run(folder: Path) -> None:
+    assert load_run_folder(folder).held_out_kl == HELD_OUT_KL  # not told
+    for told in (3, 2.5):
+        (folder / "config.yaml").write_text(yaml.safe_dump({"fit": {"held_out_kl": told}}))
+        assert load_run_folder(folder).held_out_kl == told
+
+
+@pytest.mark.parametrize("fit", [7, {"held_out_kl": 0}, {"held_out_kl": "three"}, {"held_out_kl": None}])
+def test_a_held_out_bound_that_cannot_be_is_named(folder: Path, fit: object) -> None:
+    (folder / "config.yaml").write_text(yaml.safe_dump({"fit": fit}))
+    with pytest.raises(InputError, match=r"config\.yaml: fit\.held_out_kl="):
+        _ = load_run_folder(folder).held_out_kl
 
 
 def test_configuration_must_hold_named_values(folder: Path) -> None:
