@@ -6,6 +6,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import tomllib
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -28,6 +29,9 @@ LIBRARIES = (
     "safetensors",
 )
 
+CODE = ("synthetic_rm", "experiments", "conf")
+"""Folders of the repository whose changes can change a result."""
+
 
 def digest(value: Any) -> str:
     """Hex SHA-256 of a plain value, written as canonical JSON."""
@@ -40,8 +44,7 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _git(*arguments: str) -> str | None:
-    folder = Path(synthetic_rm.__file__).parent
+def _git(folder: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
@@ -49,10 +52,29 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
+def _is_ours(top: Path, package: Path) -> bool:
+    """Whether the repository at `top` is this project's: its name, and the running package as its tracked source."""
+    try:
+        name = tomllib.loads((top / "pyproject.toml").read_text(encoding="utf-8"))["project"]["name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    named = str(name).replace("-", "_").lower() == synthetic_rm.__name__
+    at_top = package.parent == top / synthetic_rm.__name__
+    return named and at_top and _git(top, "ls-files", "--error-unmatch", "--", str(package)) is not None
+
+
 def commit() -> tuple[str, bool]:
-    """(commit of the code or "unknown", whether the code differs from it)."""
-    found = _git("rev-parse", "HEAD")
-    changed = _git("status", "--porcelain", "--", ":(top)synthetic_rm", ":(top)experiments", ":(top)conf")
+    """(commit of the code or "unknown", whether the code differs from it).
+
+    The package may be installed inside a repository that is not its own (an environment kept in a user's project):
+    the commit of that one says nothing about this code and is not told.
+    """
+    package = Path(synthetic_rm.__file__).resolve()
+    top = _git(package.parent, "rev-parse", "--show-toplevel")
+    if top is None or not _is_ours(Path(top).resolve(), package):
+        return "unknown", False
+    found = _git(package.parent, "rev-parse", "HEAD")
+    changed = _git(package.parent, "status", "--porcelain", "--", *(f":(top){name}" for name in CODE))
     return found or "unknown", bool(changed)
 
 

@@ -58,21 +58,78 @@ def git(folder: Path, *arguments: str) -> str:
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository of one commit that looks like this one; the package is taken to lie in it."""
-    files = ("synthetic_rm/__init__.py", "experiments/run.py", "conf/config.yaml", "README.md")
-    for name in files:
+    install(tmp_path / "synthetic_rm", monkeypatch)
+    for name in ("experiments/run.py", "conf/config.yaml", "README.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("1\n")
-    git(tmp_path, "init", "-q")
-    git(tmp_path, "add", ".")
-    git(tmp_path, "commit", "-q", "-m", "one")
-    monkeypatch.setattr(synthetic_rm, "__file__", str(tmp_path / "synthetic_rm" / "__init__.py"))
+    name_project(tmp_path, "synthetic-rm")
+    commit_all(tmp_path)
     return tmp_path
+
+
+def install(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a package there and take it for the one that runs."""
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("1\n")
+    monkeypatch.setattr(synthetic_rm, "__file__", str(package / "__init__.py"))
+
+
+def name_project(folder: Path, name: str) -> None:
+    (folder / "pyproject.toml").write_text(f'[project]\nname = "{name}"\n')
+
+
+def commit_all(folder: Path) -> None:
+    git(folder, "init", "-q")
+    git(folder, "add", ".")
+    git(folder, "commit", "-q", "-m", "one")
 
 
 def test_the_commit_is_that_of_the_package(repository: Path) -> None:
     found, dirty = commit()
     assert found == git(repository, "rev-parse", "HEAD") and len(found) == 40
     assert dirty is False
+
+
+SITE = "env/lib/python3.11/site-packages/synthetic_rm"
+FOREIGN = {
+    "not tracked there": (SITE, "env/\n", "theirs"),
+    "tracked deep inside it": (SITE, "", "theirs"),
+    "tracked deep inside a fork of ours": (SITE, "", "synthetic-rm"),
+    "tracked at its top": ("synthetic_rm", "", "theirs"),
+    "at the top of ours, not tracked": ("synthetic_rm", "synthetic_rm/\n", "synthetic-rm"),
+}
+
+
+@pytest.mark.parametrize("case", FOREIGN)
+def test_the_commit_of_a_foreign_repository_is_not_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    place, ignored, project = FOREIGN[case]
+    install(tmp_path / place, monkeypatch)
+    name_project(tmp_path, project)
+    (tmp_path / ".gitignore").write_text(ignored)
+    commit_all(tmp_path)
+    assert commit() == ("unknown", False)
+
+
+@pytest.mark.parametrize("project", [None, "", "[project", "project = 3", "[project]\nversion = '1'", "\xff\xfe"])
+def test_a_repository_without_a_readable_name_is_not_ours(repository: Path, project: str | None) -> None:
+    (repository / "pyproject.toml").unlink()
+    if project is not None:
+        (repository / "pyproject.toml").write_bytes(project.encode("latin-1"))
+    assert commit() == ("unknown", False)
+
+
+def test_the_commit_is_found_through_a_link_and_in_a_second_worktree(
+    repository: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    head = git(repository, "rev-parse", "HEAD")
+    (elsewhere / "link").symlink_to(repository)
+    git(repository, "worktree", "add", "-q", str(elsewhere / "second"))
+    for name in ("link", "second"):
+        monkeypatch.setattr(synthetic_rm, "__file__", str(elsewhere / name / "synthetic_rm" / "__init__.py"))
+        assert commit() == (head, False)
 
 
 CODE = ["synthetic_rm/__init__.py", "synthetic_rm/new.py", "experiments/run.py", "conf/a.yaml"]
