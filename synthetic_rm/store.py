@@ -31,6 +31,10 @@ VERSIONS = {
 }
 """Raised when a stage's code changes what it makes, so that older artifacts are no longer found."""
 
+REMEDY = "remove that folder and run again"
+HASHED = 64 << 20
+"""bytes up to which a reused file's content is checked, some tens of milliseconds at most; larger ones by their size"""
+
 
 @dataclass(frozen=True)
 class Artifact:
@@ -73,7 +77,9 @@ class Store:
         key = digest(identity)
         path = self.root / stage / key[:20]
         if path.exists():
-            return Artifact(path, key, read_manifest(path, key), reused=True)
+            manifest = read_manifest(path, key)
+            check_contents(path, manifest)
+            return Artifact(path, key, manifest, reused=True)
         scratch = self.root / stage / f".{key[:20]}-{uuid.uuid4().hex[:8]}"
         try:
             scratch.mkdir(parents=True)
@@ -111,18 +117,30 @@ def read_manifest(path: Path, key: str) -> dict[str, Any]:
     Raises:
         InputError: the manifest is missing or of another key, or a file is missing or of another size.
     """
-    remedy = "remove that folder and run again"
     try:
         manifest = json.loads((path / "manifest.json").read_text())
         recorded, facts = str(manifest["key"]), dict(manifest["facts"])
         files = {name: int(size) for name, (size, _) in manifest["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"store: {path} has no readable manifest.json; {remedy}") from error
+        raise InputError(f"store: {path} has no readable manifest.json; {REMEDY}") from error
     if recorded != key:
-        raise InputError(f"store: {path} holds key {recorded[:20]}, expected {key[:20]}; {remedy}")
+        raise InputError(f"store: {path} holds key {recorded[:20]}, expected {key[:20]}; {REMEDY}")
     del facts
     for name, size in files.items():
         found = (path / name).stat().st_size if (path / name).is_file() else None
         if found != size:
-            raise InputError(f"store: {path / name} has {found} bytes, its manifest says {size}; {remedy}")
+            raise InputError(f"store: {path / name} has {found} bytes, its manifest says {size}; {REMEDY}")
     return dict(manifest)
+
+
+def check_contents(path: Path, manifest: Mapping[str, Any]) -> None:
+    """Check the SHA-256 of an artifact's files of up to `HASHED` bytes.
+
+    Raises:
+        InputError: a file is not what was written; the file and both hashes are named.
+    """
+    for name, (size, recorded) in manifest["files"].items():
+        if size <= HASHED and (found := file_digest(path / name)) != recorded:
+            raise InputError(
+                f"store: {path / name} has SHA-256 {found[:16]}, its manifest says {str(recorded)[:16]}; {REMEDY}"
+            )

@@ -4,6 +4,8 @@ import hashlib
 import json
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,9 +13,12 @@ from threading import Barrier
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from synthetic_rm import store as module
 from synthetic_rm.errors import InputError
+from synthetic_rm.provenance import file_digest
 from synthetic_rm.store import Artifact, Store
 
 ORIGIN = {"commit": "0123abcd", "device": "cpu: test", "versions": {"python": "3.11.9", "jax": "0.10.2"}}
@@ -191,6 +196,7 @@ def _rewrite(**changes: Any) -> Callable[[Path], None]:
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "truncated file": lambda folder: (folder / "params.bin").write_bytes(b"weights"),
     "longer file": lambda folder: (folder / "notes.txt").write_text("eleven words"),
+    "other bytes": lambda folder: (folder / "params.bin").write_bytes(b"weighty" * 100),
     "missing file": lambda folder: (folder / "params.bin").unlink(),
     "missing manifest": lambda folder: (folder / "manifest.json").unlink(),
     "empty manifest": lambda folder: (folder / "manifest.json").write_text(""),
@@ -215,6 +221,44 @@ def test_a_damaged_artifact_is_named_and_not_used(tmp_path: Path, damage: str) -
         get(tmp_path, make).facts  # noqa: B018
     assert str(folder) in str(error.value) and "\n" not in str(error.value)
     assert make.calls == 0
+
+
+@given(st.integers(0, 699), st.integers(0, 7))
+def test_any_flipped_bit_is_told_with_both_hashes(place: int, bit: int) -> None:
+    with tempfile.TemporaryDirectory() as root:
+        folder = get(Path(root)).path
+        content = bytearray((folder / "params.bin").read_bytes())
+        recorded = hashlib.sha256(content).hexdigest()
+        content[place] ^= 1 << bit
+        (folder / "params.bin").write_bytes(content)
+        with pytest.raises(InputError) as error:
+            get(Path(root))
+        for named in (str(folder / "params.bin"), recorded[:16], hashlib.sha256(content).hexdigest()[:16]):
+            assert named in str(error.value)
+
+
+def test_large_files_are_checked_by_their_size_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would take seconds to read; what they hold is checked where it is used."""
+    monkeypatch.setattr(module, "HASHED", 500)
+    folder = get(tmp_path).path
+    hashed: list[str] = []
+    monkeypatch.setattr(module, "file_digest", lambda path: hashed.append(path.name) or file_digest(path))
+    assert get(tmp_path).reused
+    assert hashed == ["notes.txt"]
+    (folder / "notes.txt").write_text("new words")
+    with pytest.raises(InputError, match=r"notes\.txt"):
+        get(tmp_path)
+
+
+def test_finding_a_small_stage_again_takes_milliseconds(tmp_path: Path) -> None:
+    make = Maker(bytes(4 << 20))
+    get(tmp_path, make)
+    seconds = []
+    for _ in range(5):
+        started = time.perf_counter()
+        get(tmp_path, make)
+        seconds.append(time.perf_counter() - started)
+    assert min(seconds) < 0.05
 
 
 def test_a_disk_that_is_full_is_told_and_leaves_nothing(tmp_path: Path) -> None:
