@@ -10,8 +10,11 @@ import numpy as np
 
 from synthetic_rm.comparisons import draw_groups
 from synthetic_rm.environments.reviews.environment import Reviews, train_reviews_tokenizer
+from synthetic_rm.environments.reviews.ratings import DATA_SHA256
 from synthetic_rm.environments.reviews.tokenizer import load_tokenizer, save_tokenizer
+from synthetic_rm.errors import InputError
 from synthetic_rm.progress import Reporter
+from synthetic_rm.provenance import file_digest
 from synthetic_rm.rewards.neural import NeuralReward, init_reward, neural_reward
 from synthetic_rm.scoring import score
 from synthetic_rm.settings import BuildSettings, EnvironmentSettings
@@ -33,6 +36,20 @@ def learning_rate(network: Network) -> float:
     return LEARNING_RATE * min(1.0, (64 / network.shape.width) ** 0.5)
 
 
+def data_sha256(settings: EnvironmentSettings) -> str:
+    """SHA-256 of the user's ratings file, or of the shipped table: what the ratings are, wherever they lie.
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    if settings.data is None:
+        return DATA_SHA256
+    try:
+        return file_digest(Path(settings.data))
+    except OSError as error:
+        raise InputError(f"environment.data={settings.data}: cannot be read ({error.strerror})") from error
+
+
 @dataclass(frozen=True)
 class Builder:
     """Trains a world's models stage by stage, each stored under what determines it."""
@@ -52,7 +69,7 @@ class Builder:
             "vocab": s.vocab,
             "prompt_tokens": s.prompt_tokens,
             "response_tokens": s.response_tokens,
-            "data": s.data,
+            "data": data_sha256(s),
         }
 
     def tokenizer(self) -> Artifact:
@@ -132,6 +149,7 @@ class Builder:
                 **network_count(build.reference_size, environment.vocab)._asdict(),
                 "train_loss": float(result.losses[0, -50:].mean()),
                 "validation_loss": evaluate_language_model(network, params, held_out),
+                "finite": bool(result.finite[0]),
             }
 
         return self.store.get("reference", config, [backbone.key], make)
@@ -182,6 +200,7 @@ class Builder:
                 "train_loss": float(result.losses[0, -50:].mean()),
                 "reference_mean": mean,
                 "reference_deviation": deviation,
+                "finite": bool(result.finite[0]) and bool(np.isfinite([mean, deviation]).all()),
                 **gold_facts(model, environment, "test"),
             }
 

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from synthetic_rm.build import Builder
-from synthetic_rm.environments.reviews.ratings import COLUMNS, load_snippets
+from synthetic_rm import build
+from synthetic_rm.build import Builder, data_sha256
+from synthetic_rm.environments.reviews.ratings import COLUMNS, DATA_SHA256, load_snippets
 from synthetic_rm.errors import InputError
 from synthetic_rm.progress import Reporter
 from synthetic_rm.provenance import digest
@@ -308,6 +309,49 @@ def test_a_setting_changes_the_stages_it_bears_on_and_no_others(
 def tokenizer_key(made: Made, changes: dict[str, Any], folder: Path) -> str:
     environment = changed(changes, made.settings.environment)
     return Builder(environment, Store(folder, ORIGIN), Reporter(False)).tokenizer().key
+
+
+def test_the_users_ratings_are_known_by_their_content(made: Made, tmp_path: Path) -> None:
+    """The same words at another path are found again; other words at the same path are not."""
+    data = Path(str(made.settings.environment.data))
+    moved = tmp_path / "moved.tsv"
+    moved.write_bytes(data.read_bytes())
+    store = tmp_path / "store"
+    keys = [tokenizer_key(made, {"data": str(path)}, store) for path in (data, moved)]
+    write_data(moved, start=1)
+    other = tokenizer_key(made, {"data": str(moved)}, store)
+    assert keys[0] == keys[1] == made.world.keys[0] != other
+    texts = {(store / "tokenizer" / key[:20] / "tokenizer.json").read_text() for key in (keys[0], other)}
+    assert len(texts) == 2
+
+
+def test_shipped_ratings_are_known_by_their_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert data_sha256(EnvironmentSettings(data=None)) == DATA_SHA256
+    monkeypatch.setattr(build, "DATA_SHA256", "0" * 64)
+    store = KeyStore(Path("nowhere"), ORIGIN)
+    first = Builder(EnvironmentSettings(release=None), store, Reporter(False)).tokenizer().key
+    monkeypatch.undo()
+    assert Builder(EnvironmentSettings(release=None), store, Reporter(False)).tokenizer().key != first
+
+
+def test_every_trained_model_tells_whether_it_stayed_finite(made: Made) -> None:
+    trained = [stage for stage in made.world.stages if stage.manifest["stage"] != "tokenizer"]
+    assert len(trained) >= 4 and all(stage.facts["finite"] is True for stage in trained)
+
+
+@pytest.mark.parametrize(("stage", "name"), [("reference", "train_language_model"), ("gold", "train_reward")])
+def test_a_model_that_did_not_stay_finite_is_recorded(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, name: str
+) -> None:
+    train = getattr(build, name)
+    monkeypatch.setattr(build, name, lambda *x, **y: train(*x, **y)._replace(finite=np.array([False])))
+    tokenizer, start, reference, *_ = made.world.stages
+    builder = Builder(made.settings.environment, Store(tmp_path, ORIGIN), Reporter(False))
+    environment = builder.environment(tokenizer)
+    made_now = (
+        builder.reference(environment, start) if stage == "reference" else builder.gold(environment, start, reference)
+    )
+    assert made_now.facts["finite"] is False
 
 
 def test_ratings_that_are_not_there_are_named(made: Made, tmp_path: Path) -> None:
