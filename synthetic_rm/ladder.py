@@ -46,16 +46,20 @@ def shape_for_budget(budget: int, vocab: int) -> Shape:
     """The shape of the ladder whose total parameter count is nearest to `budget` (in ratio).
 
     Raises:
-        InputError: no shape is within a factor of 1.6 of the budget; the message names the smallest.
+        InputError: no shape is within a factor of 1.6 of the budget, which is then below or above the ladder or, with
+            a small vocabulary, in a gap of it; the message names the counts of the shapes below and above.
     """
     widths = [w for w in range(2, MAX_WIDTH + 1, 2) if w % head_width(w) == 0]
     shapes = [shape_of_width(w, vocab) for w in widths]
     require(0 < budget < 10**15, f"model size {budget}: a parameter budget is a positive integer below 10^15")
-    ratios = [abs(math.log(count_parameters(s).total / budget)) for s in shapes]
+    counts = [count_parameters(s).total for s in shapes]
+    ratios = [abs(math.log(count / budget)) for count in counts]
     best = min(range(len(shapes)), key=ratios.__getitem__)
-    smallest = count_parameters(shapes[0]).total
+    beside = [*[c for c in counts if c < budget][-1:], *[c for c in counts if c > budget][:1]]
+    near = " and ".join(str(count) for count in beside)
     require(
         ratios[best] <= math.log(TOLERANCE),
-        f"model size {budget}: no shape comes near; the smallest, with vocabulary {vocab}, has {smallest} parameters",
+        f"model size {budget}: no shape within a factor of {TOLERANCE}; with vocabulary {vocab} the nearest "
+        f"{'have' if len(beside) > 1 else 'has'} {near} parameters",
     )
     return shapes[best]

@@ -103,7 +103,8 @@ def _causal(shape: Shape, model: Transformer, tokens: Array) -> tuple[Array, Cac
     rows, length = tokens.shape
     position = jnp.arange(length)
     visible = (position[:, None] >= position[None, :])[None, None]
-    x = model.embed(jnp.clip(tokens.reshape(-1), 0, shape.vocab - 1))  # what stands beyond an end may be anything
+    # what stands beyond an end may be anything; inside a response `scoring.check_responses` refuses other ids
+    x = model.embed(jnp.clip(tokens.reshape(-1), 0, shape.vocab - 1))
     keys, values = [], []
     for block in model.blocks:
         query, key, value = _projections(shape, block, x, (rows, length), position[None])

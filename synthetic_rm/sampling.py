@@ -51,7 +51,7 @@ def sample(
         key: consumed.
         prompts: [G, P].
         samples: N, static.
-        max_tokens: T, static: a response without an end token after T tokens is cut there.
+        max_tokens: T, static, at least 1: a response without an end token after T tokens is cut there.
     Returns:
         responses [G, N] and the float32 log-probability [G, N, T] of every response token, 0 beyond the response.
     """
@@ -75,7 +75,7 @@ def sample(
         return (drawn, still, cache), (drawn, log_prob, alive)
 
     first, first_log_prob, still = draw(hidden, alive, uniform[0])
-    carry = (first, still, network.response_cache(groups, samples, max_tokens - 1))
+    carry = (first, still, network.response_cache(groups, samples, max(1, max_tokens - 1)))
     steps = jnp.arange(max_tokens - 1)
     _, (tokens, log_probs, lived) = jax.lax.scan(body, carry, (steps, uniform[1:]))
     stack = (groups, samples, max_tokens)

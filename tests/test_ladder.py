@@ -1,16 +1,28 @@
 """Budgets, shapes and counts agree with each other and with the arrays that are made."""
 
 import math
+import re
+from functools import cache
 from itertools import pairwise
 
 import jax
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from synthetic_rm.errors import InputError
-from synthetic_rm.ladder import TOLERANCE, count_parameters, shape_for_budget, shape_of_width
+from synthetic_rm.ladder import MAX_WIDTH, TOLERANCE, count_parameters, head_width, shape_for_budget, shape_of_width
 from synthetic_rm.networks import transformer
 from synthetic_rm.rewards.neural import init_reward
+
+
+@cache
+def every_count(vocab: int) -> list[int]:
+    """Parameters of every shape of the ladder: of every even width that its heads divide."""
+    widths = (width for width in range(2, MAX_WIDTH + 1, 2) if width % head_width(width) == 0)
+    return [count_parameters(shape_of_width(width, vocab)).total for width in widths]
+
 
 SMALLEST = count_parameters(shape_of_width(2, 1024)).total
 
@@ -53,6 +65,27 @@ def test_a_budget_below_the_ladder_names_itself_and_the_smallest(budget: int) ->
     message = str(error.value)
     assert f" {budget}:" in message and "\n" not in message
     assert budget <= 0 or str(SMALLEST) in message
+
+
+@given(st.floats(1, 16), st.integers(2, 3_000))
+def test_a_budget_gets_the_nearest_shape_of_all_or_is_told_what_lies_beside_it(power: float, vocab: int) -> None:
+    budget = round(10**power) if power < 15 else 7
+    counts = every_count(vocab)
+    nearest = min(counts, key=lambda count: max(count / budget, budget / count))
+    if max(nearest / budget, budget / nearest) <= TOLERANCE:
+        assert count_parameters(shape_for_budget(budget, vocab)).total == nearest
+        return
+    with pytest.raises(InputError) as error:
+        shape_for_budget(budget, vocab)
+    told = [int(number) for number in re.findall(r"\d+", str(error.value).partition(f"vocabulary {vocab}")[2])]
+    assert told == [*[c for c in counts if c < budget][-1:], *[c for c in counts if c > budget][:1]]
+
+
+def test_a_budget_in_a_gap_names_the_shapes_below_and_above() -> None:
+    low, high = (count_parameters(shape_of_width(width, 3)).total for width in (2, 4))
+    assert high / low > TOLERANCE**2
+    with pytest.raises(InputError, match=rf"size {round((low * high) ** 0.5)}: .*{low} and {high} parameters"):
+        shape_for_budget(round((low * high) ** 0.5), 3)
 
 
 def test_a_budget_just_within_the_tolerance_gets_the_smallest() -> None:

@@ -190,3 +190,20 @@ def test_a_prompt_is_read_once_and_not_once_per_sample(world: World) -> None:
     network = world.network._replace(prefill=prefill, hidden=hidden)
     jax.eval_shape(lambda p: sample(network, p, jax.random.key(0), world.prompts, 5, 4), world.params)
     assert read == [(GROUPS, PROMPT)]
+
+
+def test_a_single_token_can_be_sampled(world: World) -> None:
+    drawn, log_probs = jax.jit(lambda key: sample(world.network, world.params, key, world.prompts, SAMPLES, 1))(
+        jax.random.key(3)
+    )
+    assert drawn.tokens.shape == log_probs.shape == (GROUPS, SAMPLES, 1)
+    assert np.all(np.asarray(drawn.length) == 1)
+    hidden = jax.jit(world.network.hidden)(world.params, world.prompts)[:, -1]
+    logits = np.asarray(world.network.logits(world.params, hidden), np.float64)
+    exact = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    for g in range(GROUPS):
+        tokens = np.asarray(drawn.tokens[g, :, 0])
+        counts = np.bincount(tokens, minlength=SHAPE.vocab)
+        assert np.abs(counts - SAMPLES * exact[g]).max() < 4.5 * np.sqrt(SAMPLES / 4)
+        np.testing.assert_allclose(log_probs[g, :, 0], np.log(exact[g])[tokens], atol=1e-5)
+    assert np.abs(exact[0] - exact[1]).max() > 10 / np.sqrt(SAMPLES)  # each prompt has its own

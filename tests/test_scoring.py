@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from synthetic_rm.errors import InputError
 from synthetic_rm.ladder import shape_of_width
 from synthetic_rm.networks import transformer
 from synthetic_rm.rewards.neural import NeuralReward, Readout, init_reward, neural_reward
-from synthetic_rm.scoring import length_buckets, score, score_members
+from synthetic_rm.scoring import check_responses, length_buckets, score, score_members
 from synthetic_rm.types import Responses
 
 VOCAB, PROMPT, TOKENS, COUNT = 50, 3, 20, 41
@@ -69,9 +70,10 @@ def test_what_lies_beyond_a_response_changes_no_score(readout: Readout) -> None:
     drawn, model = responses(), reward(0, readout)
     beyond = np.arange(TOKENS) >= np.asarray(drawn.length)[:, None]
     assert beyond.mean() > 0.3
-    other = np.where(beyond, responses(5).tokens, drawn.tokens)
-    assert (other != drawn.tokens).any()
-    close(score(model, drawn._replace(tokens=other), batch=16), score(model, drawn, batch=16))
+    for others in (responses(5).tokens, -7, 10**6):  # ids of the vocabulary and none
+        other = np.where(beyond, others, drawn.tokens).astype(np.int32)
+        assert (other != drawn.tokens).any()
+        close(score(model, drawn._replace(tokens=other), batch=16), score(model, drawn, batch=16))
 
 
 def test_the_bucket_changes_no_score() -> None:
@@ -103,3 +105,29 @@ def test_token_ids_of_a_pool_score_as_others_do() -> None:
 def test_short_responses_have_buckets_too(longest: int) -> None:
     low, high = length_buckets(longest)
     assert 1 <= low <= high == longest
+
+
+@pytest.mark.parametrize("bad", [VOCAB, -1, 10**6])
+@pytest.mark.parametrize("field", ["prompt", "tokens"])
+def test_an_id_outside_the_vocabulary_is_named_with_its_row(field: str, bad: int) -> None:
+    drawn, model = responses(), reward(0)
+    row = int(np.argmax(np.asarray(drawn.length) == 2))
+    ids = np.array(getattr(drawn, field))
+    ids[row, 1] = bad
+    ids[row + 1 :, -1] = bad if field == "prompt" else 0  # the first row is named
+    named = rf"row {row} has id {bad} in {field}\[1\], allowed is 0 to {VOCAB - 1}"
+    with pytest.raises(InputError, match=named):
+        score(model, drawn._replace(**{field: ids}))
+    grouped = Responses(*(np.asarray(x)[None] for x in drawn._replace(**{field: ids})))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=named):
+        check_responses(grouped, VOCAB)
+
+
+@pytest.mark.parametrize("bad", [0, -1, TOKENS + 1])
+def test_a_length_that_cannot_be_is_named_with_its_row(bad: int) -> None:
+    """Such a row falls into no batch."""
+    drawn = responses()
+    length = np.array(drawn.length)
+    length[[5, 9]] = bad
+    with pytest.raises(InputError, match=rf"row 5 has length {bad}, allowed is 1 to {TOKENS}"):
+        score(reward(0), drawn._replace(length=length))  # type: ignore[arg-type]

@@ -194,7 +194,7 @@ counts = st.integers(3, 100_000)
 VALID: dict[str, st.SearchStrategy[Any]] = {
     "environment.release": st.sampled_from(["reviews-v1", None]),
     "environment.prompt_tokens": st.integers(2, 50),
-    "environment.response_tokens": st.integers(2, 500),
+    "environment.response_tokens": st.integers(1, 500),
     "environment.build.gold_groups": counts,
     "environment.build.gold_learning_rate": st.floats(1e-6, 0.5),
     "environment.build.sft_epochs": st.floats(0.01, 50),

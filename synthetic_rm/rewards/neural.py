@@ -43,7 +43,9 @@ def neural_reward(network: Network, params: Params, readout: Readout = "mean") -
 def init_reward(network: Network, key: Key, trunk: Params | None = None) -> Params:
     """Reward parameters on a given trunk (a pretrained backbone), or on a fresh one. The key is consumed.
 
-    The head starts small, normal with deviation 1 / (D + 1) as in Stiennon et al. (2020).
+    The head is normal with deviation 1 / (D + 1). On hidden states of unit mean square, as the final norm leaves them,
+    first scores then deviate by about D^(-1/2) and the first loss is near ln 2, that of scores that know nothing.
+    (Stiennon et al. 2020 start wider, at 1 / sqrt(D + 1): first scores deviate by about 1.)
     """
     trunk_key, head_key = jax.random.split(key)
     width = network.shape.width

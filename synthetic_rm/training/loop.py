@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from synthetic_rm.errors import require
 from synthetic_rm.runtime import concurrently
 from synthetic_rm.types import Array, Params
 
@@ -88,7 +89,13 @@ def run_chunk(
 
 
 def batch_plan(rng: np.random.Generator, num_rows: int, batch: int, steps: int) -> np.ndarray:
-    """Rows of every step [steps, batch]: whole shuffled passes over the data, one after another."""
+    """Rows of every step [steps, batch]: whole shuffled passes over the data, one after another.
+
+    Raises:
+        InputError: no steps, or no rows to a step.
+    """
+    require(steps >= 1, f"steps={steps}: allowed is 1 or more")
+    require(batch >= 1, f"batch={batch}: allowed is 1 or more")
     passes = math.ceil(steps * batch / num_rows)
     order = np.concatenate([rng.permutation(num_rows) for _ in range(passes)])
     return order[: steps * batch].reshape(steps, batch).astype(np.int32)
@@ -115,8 +122,11 @@ def train(
         width: seeds under one vmap; groups of so many run side by side on the processors there are.
         chunk: steps between returns to the host.
         on_chunk: called after every chunk of every group, from the group's own thread.
+    Raises:
+        InputError: a plan without seeds or steps.
     """
     seeds, steps, _ = plan.shape
+    require(seeds >= 1 and steps >= 1, f"plan of seeds={seeds}, steps={steps}: allowed is 1 or more of both")
     chunks = max(1, math.ceil(steps / chunk))
     size = math.ceil(steps / chunks)
     padded = np.concatenate([plan, np.repeat(plan[:, -1:], chunks * size - steps, axis=1)], axis=1)

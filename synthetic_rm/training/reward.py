@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from synthetic_rm.errors import require
 from synthetic_rm.losses import pair_accuracy, ranking_loss
 from synthetic_rm.rewards.neural import Readout, raw_scores
+from synthetic_rm.scoring import check_responses
 from synthetic_rm.training.loop import Loss, OnChunk, TrainResult, batch_plan, train
 from synthetic_rm.types import Array, Comparisons, Network, Params
 
@@ -57,8 +59,12 @@ def train_reward(
     Args:
         batch: groups in a batch; all pairs of a group belong to one batch element.
         epochs: passes over the comparisons; the number of steps is rounded down, at least one.
+    Raises:
+        InputError: a batch larger than the comparisons, or token ids or lengths that cannot be.
     """
     groups = comparisons.target.shape[0]
+    require(1 <= batch <= groups, f"batch={batch}: allowed is 1 to {groups}, the groups to train on")
+    check_responses(comparisons.responses, network.shape.vocab)
     steps = max(1, int(groups * epochs) // batch)
     plan = np.stack([batch_plan(np.random.default_rng(seed), groups, batch, steps) for seed in seeds])
     return train(

@@ -117,3 +117,14 @@ def test_a_new_reward_model_keeps_its_backbone_and_starts_small(scored: Scored) 
     assert 0.05 < np.std(starts) < 0.5
     fresh = init_reward(network, jax.random.key(0))["trunk"]["embed"]["embedding"]
     assert np.abs(np.asarray(fresh - init_reward(network, jax.random.key(1))["trunk"]["embed"]["embedding"])).min() > 0
+
+
+@pytest.mark.parametrize("width", [8, 64])
+def test_a_fresh_head_is_small_enough_that_the_first_loss_is_near_ln_2(width: int) -> None:
+    """Deviation 1 / (D + 1), over many keys."""
+    network = transformer(Shape(vocab=11, width=width, layers=1, heads=2, hidden=12))
+    trunk = network.init(jax.random.key(0))
+    keys = jax.random.split(jax.random.key(1), 200)
+    heads = np.asarray(jax.vmap(lambda key: init_reward(network, key, trunk)["head"]["weight"])(keys))
+    assert heads.std() * (width + 1) == pytest.approx(1, rel=0.1)
+    assert heads.mean() == pytest.approx(0, abs=5 / (width + 1) / np.sqrt(heads.size))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from synthetic_rm.errors import InputError
 from synthetic_rm.training.loop import TrainResult, batch_plan, learning_rate_at, train
 from synthetic_rm.types import Array, Params
 
@@ -223,3 +224,13 @@ def test_the_learning_rate_warms_up_and_falls_along_a_cosine() -> None:
     assert rate[105] == pytest.approx(0.55 * peak, rel=1e-4)  # half-way down
     assert rate[200] == pytest.approx(0.1 * peak, rel=1e-4)
     assert float(learning_rate_at(jnp.float32(0), jnp.float32(1), jnp.float32(peak))) == pytest.approx(peak)
+
+
+def test_no_steps_are_refused_by_name(start: Params, data: Data, plan: np.ndarray) -> None:
+    with pytest.raises(InputError, match="steps=0"):
+        run(start, data, plan[:, :0], PEAK)
+    with pytest.raises(InputError, match="seeds=0"):
+        run(start, data, plan[:0], PEAK)
+    for batch, steps, named in ((4, 0, "steps=0"), (0, 3, "batch=0")):
+        with pytest.raises(InputError, match=named):
+            batch_plan(np.random.default_rng(0), ROWS, batch, steps)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from synthetic_rm.errors import InputError
 from synthetic_rm.networks import transformer
 from synthetic_rm.rewards.neural import Readout, init_reward, raw_scores
 from synthetic_rm.training.loop import TrainResult
@@ -142,3 +143,13 @@ def test_larger_models_learn_at_lower_rates() -> None:
     assert rates[0] == rates[1] == pytest.approx(0.03)
     assert rates == sorted(rates, reverse=True)
     assert rates[2] == pytest.approx(0.03 / 4)  # 32 times the size, 32^0.4 = 4 times lower
+
+
+def test_a_batch_larger_than_the_data_and_ids_that_are_none_are_refused(network: Network, start: Params) -> None:
+    few = counted_ranking(3, 15, 2)
+    for batch in (0, 16):
+        with pytest.raises(InputError, match=f"batch={batch}: allowed is 1 to 15"):
+            train_reward(network, start, few, seeds=list(SEEDS), **(options | {"batch": batch}))
+    other = few.responses._replace(prompt=few.responses.prompt.at[3, 1, 0].set(SHAPE.vocab))
+    with pytest.raises(InputError, match=f"row 7 has id {SHAPE.vocab}"):
+        train_reward(network, start, few._replace(responses=other), seeds=list(SEEDS), **(options | {"batch": 5}))
