@@ -11,7 +11,7 @@ import hydra
 from omegaconf import DictConfig
 
 from synthetic_rm.config import ERRORS, one_line, register, to_settings
-from synthetic_rm.errors import InputError
+from synthetic_rm.errors import InputError, RunError
 from synthetic_rm.experiment import run
 from synthetic_rm.runtime import prepare
 
@@ -27,12 +27,14 @@ def job(config: DictConfig) -> None:
         run(settings)
     except InputError as error:
         raise SystemExit(refuse(error)) from error
+    except RunError as error:
+        raise SystemExit(refuse(error, code=1)) from error
 
 
-def refuse(error: Exception) -> int:
+def refuse(error: Exception, code: int = 2) -> int:
     """Say on one line what cannot be, and give the exit code for it."""
     print(f"error: {one_line(error)}", file=sys.stderr)
-    return 2
+    return code
 
 
 def main() -> int:

@@ -1,8 +1,12 @@
-"""Input that cannot be: raised anywhere in the package, shown as one line by the entry points (exit code 2)."""
+"""What a run can end with: raised anywhere in the package, shown as one line by the entry points."""
 
 
 class InputError(ValueError):
-    """Bad input: the message is one line that names the key, the value, and what is allowed."""
+    """Input that cannot be: one line that names the key, the value, and what is allowed; exit code 2."""
+
+
+class RunError(RuntimeError):
+    """A run that ended without a result though its input was good: one line, exit code 1."""
 
 
 def require(condition: bool, message: str) -> None:

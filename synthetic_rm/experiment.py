@@ -15,13 +15,14 @@ from synthetic_rm.analysis.fit_table import fit_table
 from synthetic_rm.analysis.report import redraw
 from synthetic_rm.analysis.run_folder import load_run_folder
 from synthetic_rm.analysis.tables import summary_table
+from synthetic_rm.build import data_sha256
 from synthetic_rm.environments.reviews.ratings import load_snippets
-from synthetic_rm.errors import InputError
+from synthetic_rm.errors import InputError, RunError
 from synthetic_rm.progress import Reporter
 from synthetic_rm.provenance import describe, digest
-from synthetic_rm.release import check_release
-from synthetic_rm.results import best_of_n_tables, write_atomic, write_tables
-from synthetic_rm.settings import Settings, flatten
+from synthetic_rm.release import ROOT, check_release, read_release_manifest
+from synthetic_rm.results import best_of_n_tables, write_atomic, write_table, write_tables
+from synthetic_rm.settings import EnvironmentSettings, Settings, flatten
 from synthetic_rm.simulation import Simulation
 from synthetic_rm.store import Store
 
@@ -35,16 +36,19 @@ def result_config(settings: Settings) -> dict[str, Any]:
 
 
 def prepare_output(settings: Settings) -> Path:
-    """Create the output folder and write config.yaml.
+    """Create the output folder and write config.yaml. What a run without results left there may be taken over.
 
     Raises:
-        InputError: it cannot be written, or holds the results of another configuration (the first other key is named).
+        InputError: it cannot be written, or holds the results of another configuration (the first other key is named)
+            or of an unknown one.
     """
     folder = Path(settings.output)
     held = folder / "config.yaml"
     wanted = json.loads(json.dumps(result_config(settings)))
     try:
-        if held.exists():
+        if (folder / "records.csv").exists():
+            if not held.exists():
+                raise InputError(f"output={folder}: holds records.csv without its config.yaml; choose another output")
             found = _flat_yaml(yaml.safe_load(held.read_text()))
             for key, value in wanted.items():
                 if found.get(key) != value:
@@ -82,11 +86,34 @@ def check_data(settings: Settings) -> None:
         raise InputError(f"environment.data={data}: {error}") from error
 
 
+def ratings_sha256(settings: EnvironmentSettings) -> str:
+    """SHA-256 of the human ratings behind a world: the release's, the user's own file, or the shipped table."""
+    if settings.release is None:
+        return data_sha256(settings)
+    return str(read_release_manifest(ROOT / settings.release)["data_sha256"])
+
+
+def write_provenance(simulation: Simulation, folder: Path, seconds: float) -> None:
+    """Write provenance.json: the process (`describe`), the configuration, the data and the world it stands on."""
+    settings = simulation.settings
+    provenance = {
+        **simulation.store.origin,
+        "vmap_width": settings.proxy.vmap_width,
+        "seconds": round(seconds, 1),
+        "config_hash": digest(result_config(settings)),
+        "data_sha256": ratings_sha256(settings.environment),
+        "release": settings.environment.release,
+        "world": list(simulation.world.keys),
+    }
+    write_atomic(folder / "provenance.json", (json.dumps(provenance, indent=1) + "\n").encode())
+
+
 def run(settings: Settings) -> Path:
     """Run the best-of-n experiment and leave everything in `settings.output`; what the store has is not made again.
 
     Raises:
         InputError: the settings cannot be, or a file or folder they name cannot be used.
+        RunError: no curve stayed finite; runs.csv, environment.json and provenance.json are there.
     """
     check_data(settings)
     check_release(settings.environment, list(settings.proxy.sizes), settings.proxy.init)
@@ -98,10 +125,11 @@ def run(settings: Settings) -> Path:
     simulation = Simulation(settings, Store(Path(settings.store), origin), reporter)
     reporter.say(f"synthetic_rm: {settings.experiment} at scale {settings.scale} into {folder}")
     tables = best_of_n_tables(simulation)
-    if tables.records.empty:
-        raise RuntimeError("no proxy stayed finite: there is nothing to fit (see runs.csv)")
     try:
         write_tables(tables, folder)
+        write_provenance(simulation, folder, time.perf_counter() - started)
+        if tables.records.empty:
+            raise RunError(f"no curve stayed finite, so there is nothing to fit: {folder / 'runs.csv'} says which")
         fits = fit_table(
             tables.curves,
             tables.records,
@@ -110,15 +138,8 @@ def run(settings: Settings) -> Path:
             level=settings.fit.level,
             cut=settings.fit.held_out_kl,
         )
-        write_atomic(folder / "fits.csv", fits.to_csv(index=False, lineterminator="\n").encode())
-        provenance = {
-            **origin,
-            "vmap_width": settings.proxy.vmap_width,
-            "seconds": round(time.perf_counter() - started, 1),
-            "config_hash": digest(result_config(settings)),
-            "world": list(simulation.world.keys),
-        }
-        write_atomic(folder / "provenance.json", (json.dumps(provenance, indent=1) + "\n").encode())
+        write_table(fits, folder / "fits.csv")
+        write_provenance(simulation, folder, time.perf_counter() - started)
         report = redraw(folder)
     except OSError as error:
         raise InputError(f"output={folder}: cannot be written ({error.strerror or error})") from error

@@ -15,17 +15,19 @@ class Bar:
 
     def __init__(self, progress: Progress | None, task: TaskID | None, unit: str):
         self._progress, self._task, self._unit = progress, task, unit
-        self._start, self._done = time.perf_counter(), 0.0
+        self._start, self._done = time.perf_counter(), {unit: 0.0}
         self._lock = threading.Lock()
 
-    def advance(self, amount: float, note: str = "") -> None:
-        """Count `amount` more units and show the rate so far and a note."""
+    def advance(self, amount: float, note: str = "", **others: float) -> None:
+        """Count `amount` more units, and others by their name (tokens=512); show the rates so far and a note."""
         if self._progress is None or self._task is None:
             return
         with self._lock:
-            self._done += amount
-        rate = self._done / max(time.perf_counter() - self._start, 1e-9)
-        self._progress.update(self._task, advance=amount, note=f"{rate:,.0f} {self._unit}/s {note}")
+            for unit, count in {self._unit: amount, **others}.items():
+                self._done[unit] = self._done.get(unit, 0.0) + count
+            seconds = max(time.perf_counter() - self._start, 1e-9)
+            rates = [f"{count / seconds:,.0f} {unit}/s" for unit, count in self._done.items()]
+        self._progress.update(self._task, advance=amount, note=" ".join([*rates, note]))
 
 
 class Reporter:

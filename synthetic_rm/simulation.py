@@ -16,6 +16,7 @@ from synthetic_rm.estimators import ns_grid
 from synthetic_rm.losses import pair_margins
 from synthetic_rm.optimizers.best_of_n import Pool, draw_pool, open_pool, response_identity, score_pool
 from synthetic_rm.progress import Reporter
+from synthetic_rm.recalibration import recalibration_factor
 from synthetic_rm.release import load_release
 from synthetic_rm.rewards.neural import init_reward, neural_reward
 from synthetic_rm.scoring import score
@@ -211,7 +212,7 @@ class Simulation:
                     max_tokens=world.environment.response_tokens,
                     prompts_at_once=s.prompts_at_once,
                     samples_at_once=s.samples_at_once,
-                    on_chunk=bar.advance,
+                    on_chunk=lambda count, tokens: bar.advance(count, tokens=tokens),
                 )
             identity = response_identity(pool)
             np.save(folder / "identity.npy", identity.astype(np.int32), allow_pickle=False)
@@ -234,18 +235,25 @@ class Simulation:
 
         return self.store.get("scores", {}, [self.pool.key, *parents], make)
 
+    @cached_property
+    def gold_scoring(self) -> Artifact:
+        """Score the pool by gold."""
+        members = jax.tree.map(lambda x: x[None], self.world.gold)
+        return self.pool_scores(members, "gold scores the pool", ["gold", *self.world.keys])
+
     def gold_scores(self) -> np.ndarray:
         """[prompts, N] gold scores of the pool, in standard deviations of the reference."""
-        members = jax.tree.map(lambda x: x[None], self.world.gold)
-        artifact = self.pool_scores(members, "gold scores the pool", ["gold", *self.world.keys])
-        return np.load(artifact.path / "scores.npy", mmap_mode="r", allow_pickle=False)[0]
+        return np.load(self.gold_scoring.path / "scores.npy", mmap_mode="r", allow_pickle=False)[0]
+
+    def proxy_scoring(self, group: ProxyGroup) -> Artifact:
+        """Score the pool by every proxy of a size."""
+        readout: Any = self.settings.proxy.readout
+        members = jax.vmap(lambda params: neural_reward(group.network, params, readout))(group.params)
+        return self.pool_scores(members, f"proxies {group.size:,} score the pool", [group.artifact.key])
 
     def proxy_scores(self, group: ProxyGroup) -> np.ndarray:
         """[seeds, prompts, N] raw proxy scores of the pool."""
-        readout: Any = self.settings.proxy.readout
-        members = jax.vmap(lambda params: neural_reward(group.network, params, readout))(group.params)
-        artifact = self.pool_scores(members, f"proxies {group.size:,} score the pool", [group.artifact.key])
-        return np.load(artifact.path / "scores.npy", mmap_mode="r", allow_pickle=False)
+        return np.load(self.proxy_scoring(group).path / "scores.npy", mmap_mode="r", allow_pickle=False)
 
     def recalibration(self, group: ProxyGroup) -> list[float]:
         """Per seed, the factor on the proxy's logits that minimises cross-entropy to gold's soft labels (section 2.2).
@@ -268,23 +276,3 @@ class Simulation:
         """[k] the values of n measured."""
         s = self.settings.best_of_n
         return ns_grid(s.max_n or s.samples, s.points)
-
-
-def recalibration_factor(proxy_margins: np.ndarray, gold_margins: np.ndarray) -> float:
-    """argmin_s mean CE(s(gold margin), s(s * proxy margin)), s the logistic function; NaN if margins are not finite.
-
-    The objective is convex in s; its minimum is found by bracketed scalar minimisation.
-    """
-    from scipy.optimize import minimize_scalar
-
-    proxy, gold = (np.asarray(x, np.float64).ravel() for x in (proxy_margins, gold_margins))
-    spread = proxy.std()
-    if not np.isfinite(spread) or spread == 0:
-        return float("nan")
-    target = 0.5 * (1 + np.tanh(gold / 2))
-
-    def cross_entropy(scale: float) -> float:
-        margin = scale * proxy / spread
-        return float(np.mean(np.logaddexp(0.0, margin) - target * margin))
-
-    return float(minimize_scalar(cross_entropy, bounds=(-20.0, 20.0), method="bounded").x / spread)

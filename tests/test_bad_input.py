@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from synthetic_rm import release
+from synthetic_rm.errors import RunError
 from synthetic_rm.experiment import result_config
 from synthetic_rm.provenance import file_digest
 from synthetic_rm.settings import EnvironmentSettings, Settings, flatten
@@ -203,6 +204,17 @@ def test_a_folder_whose_configuration_cannot_be_read_is_left_alone(
     before = contents(folder)
     refused(command("scale=smoke", *folders(tmp_path)), f"output={folder}")
     assert contents(folder) == before
+
+
+def test_a_run_without_a_result_ends_with_one_line_and_code_1(
+    command: Callable[..., Ended], script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(settings: Settings) -> None:
+        raise RunError(f"nothing to fit: {settings.output}/runs.csv says which")
+
+    monkeypatch.setattr(script, "run", fail)
+    ended = command("scale=smoke", *folders(tmp_path))
+    assert ended == Ended(1, "", f"error: nothing to fit: {tmp_path / 'output'}/runs.csv says which\n")
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,13 @@ FLOORS = {
     for floor, names in enumerate(
         (
             "types errors progress runtime provenance",
-            "divergences token_kl estimators losses weights",
+            "divergences token_kl estimators losses recalibration weights",
             "networks ladder sampling",
             "policies rewards scoring",
             "environments",
             "comparisons training",
             "optimizers",
-            "settings store world build release simulation results",
+            "settings store world build release simulation measuring run_rows results",
             "analysis",
             "config experiment",
         )

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 import shlex
 import subprocess
 from datetime import UTC, datetime, timedelta
@@ -205,7 +206,10 @@ def test_a_bar_counts_what_is_done_on_a_terminal(monkeypatch: pytest.MonkeyPatch
     reporter.console, reporter._bars = Console(file=text, force_terminal=True, width=120), True
     with reporter.bar("work", 4, "steps") as bar:
         bar.advance(1)
-        bar.advance(2, "loss 0.125")
+        bar.advance(2, "loss 0.125", tokens=50)
+        bar.advance(0, tokens=70)
+        assert bar._done == {"steps": 3, "tokens": 120}
         assert bar._progress is not None
         bar._progress.refresh()
-    assert "work" in text.getvalue() and "75%" in text.getvalue() and "loss 0.125" in text.getvalue()
+    assert "work" in text.getvalue() and "75%" in text.getvalue()
+    assert re.search(r"\d steps/s [\d,]+ tokens/s", text.getvalue())

@@ -3,90 +3,31 @@
 import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 import pandas as pd
 import pytest
+from tiny_world import HELD_OUT, ORIGIN, SIZE, TRAINING, Made, changed, simulation, tiny_world, write_data
 
 from synthetic_rm import build
 from synthetic_rm.build import Builder, data_sha256
-from synthetic_rm.environments.reviews.ratings import COLUMNS, DATA_SHA256, load_snippets
+from synthetic_rm.environments.reviews.ratings import DATA_SHA256
 from synthetic_rm.errors import InputError
 from synthetic_rm.progress import Reporter
 from synthetic_rm.provenance import digest
-from synthetic_rm.results import Tables, best_of_n_tables
+from synthetic_rm.results import best_of_n_tables
 from synthetic_rm.scoring import score
-from synthetic_rm.settings import BuildSettings, EnvironmentSettings, Settings, validate
-from synthetic_rm.simulation import Simulation, recalibration_factor
+from synthetic_rm.settings import EnvironmentSettings
 from synthetic_rm.store import Artifact, Store
 from synthetic_rm.types import Responses
-from synthetic_rm.world import World
-
-ORIGIN = {"commit": "0123abcd", "device": "cpu: test"}
-SIZE, HELD_OUT, TRAINING = 2_000, 24, 72
-
-
-def changed(changes: dict[str, Any], settings: Any) -> Any:
-    for key, value in changes.items():
-        head, _, rest = key.partition(".")
-        inner = changed({rest: value}, getattr(settings, head)) if rest else value
-        settings = replace(settings, **{head: inner})
-    return settings
-
-
-def write_data(path: Path, start: int = 0) -> str:
-    rows = [(s.domain, s.id, " ".join(map(str, s.ratings)), s.text) for s in load_snippets()[start::20]]
-    path.write_text("".join("\t".join(row) + "\n" for row in (COLUMNS, *rows)), encoding="utf-8")
-    return str(path)
-
-
-class Made(NamedTuple):
-    settings: Settings
-    store: Path
-    world: World
-    tables: Tables
-
-
-def simulation(made: Made, changes: dict[str, Any] | None = None, store: Store | None = None) -> Simulation:
-    settings = changed(changes or {}, made.settings)
-    validate(settings)
-    return Simulation(settings, store or Store(made.store, ORIGIN), Reporter(False))
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """Every stage once, with one shape of everything that is compiled: networks, batches, numbers of steps."""
-    folder = tmp_path_factory.mktemp("simulation")
-    steps = dict.fromkeys(("reference_steps", "gold_steps", "backbone_steps"), 5)
-    build = BuildSettings(
-        reference_size=SIZE,
-        gold_size=SIZE,
-        backbone_sizes=[SIZE],
-        batch=16,
-        sft_epochs=0.1,
-        gold_groups=TRAINING,
-        gold_group_size=2,
-        gold_batch=8,
-        gold_readout="last",
-        calibration_samples=256,
-        **steps,
-    )
-    data = write_data(folder / "ratings.tsv")
-    environment = EnvironmentSettings(
-        release=None, data=data, vocab=300, prompt_tokens=4, response_tokens=12, build=build
-    )
-    sizes: dict[str, Any] = {"comparisons.num": TRAINING + HELD_OUT, "comparisons.held_out": 0.25}
-    sizes |= {"proxy.sizes": [SIZE], "proxy.seeds": 2, "proxy.batch": 8, "proxy.learning_rate": 0.02}
-    sizes |= {"proxy.readout": "last"}
-    sizes |= {"best_of_n.prompts": 4, "best_of_n.samples": 48, "best_of_n.points": 6, "best_of_n.table_prompts": 2}
-    sizes |= {"best_of_n.prompts_at_once": 2, "best_of_n.samples_at_once": 24, "fit.resamples": 100}
-    settings = changed(sizes, Settings(scale="tiny", environment=environment))
-    first = Simulation(settings, Store(folder / "store", ORIGIN), Reporter(False))
-    return Made(settings, folder / "store", first.world, best_of_n_tables(first))
+    return tiny_world(tmp_path_factory)
 
 
 def contents(folder: Path) -> dict[str, tuple[int, int]]:
@@ -201,44 +142,6 @@ def test_proxies_start_from_their_backbone_when_asked_to(made: Made) -> None:
     trained = simulation(made, {"proxy.init": "backbone"}).proxies(SIZE)
     facts = trained.artifact.facts
     assert facts["finite"] == [True, True] and len(set(facts["validation_loss"])) == 2
-
-
-MARGINS = np.random.default_rng(0).normal(0, 1.3, 4_000)
-
-
-@pytest.mark.parametrize("scale", [0.01, 0.4, 1.0, 30.0])
-def test_recalibration_undoes_a_known_scale(scale: float) -> None:
-    assert recalibration_factor(scale * MARGINS, MARGINS) == pytest.approx(1 / scale, rel=1e-3)
-    proxy, gold = (x.reshape(-1, 4) for x in (scale * MARGINS, MARGINS))
-    assert recalibration_factor(proxy, gold) == pytest.approx(1 / scale, rel=1e-3)
-
-
-def test_recalibration_is_the_best_of_a_grid() -> None:
-    proxy = 0.7 * MARGINS + np.random.default_rng(1).normal(0, 1, MARGINS.size)
-    target = 1 / (1 + np.exp(-MARGINS))
-
-    def cross_entropy(factor: float) -> float:
-        return float(np.mean(np.logaddexp(0, factor * proxy) - target * factor * proxy))
-
-    grid = np.linspace(0.05, 2, 400)
-    best = grid[int(np.argmin([cross_entropy(s) for s in grid]))]
-    found = recalibration_factor(proxy, MARGINS)
-    assert found == pytest.approx(best, abs=0.006)
-    assert 0.1 < found < 0.9  # a noisy proxy is sure of less
-
-
-def tables_with(made: Made, monkeypatch: pytest.MonkeyPatch, name: str, value: Callable[..., Any]) -> Tables:
-    monkeypatch.setattr(Simulation, name, value)
-    return best_of_n_tables(simulation(made))
-
-
-def _with_nan(scores: Callable[..., np.ndarray], seeds: Sequence[int]) -> Callable[..., np.ndarray]:
-    def spoiled(self: Simulation, group: Any) -> np.ndarray:
-        found = np.array(scores(self, group))
-        found[list(seeds), 1, 2] = np.nan
-        return found
-
-    return spoiled
 
 
 @dataclasses.dataclass(frozen=True)

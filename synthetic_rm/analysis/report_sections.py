@@ -63,7 +63,7 @@ def figures_section(run: RunFolder, overopt: pd.DataFrame) -> Markup:
     counts = run_counts(run, overopt)
     note = (
         f"<p>{counts['num_prompts']:,} prompts, {counts['num_samples']:,} samples per prompt, "
-        f"{counts['num_seeds']} proxy seeds per size. {_missing(counts['nonfinite'])}</p>"
+        f"{counts['num_seeds']} proxy seeds per size. {_missing(counts['nonfinite'])} {_turned(run.runs)}</p>"
     )
     drawn = f'<div class="gallery">{"".join(blocks)}</div>' if blocks else "<p>No figure was drawn.</p>"
     return Markup(note + drawn)
@@ -74,6 +74,17 @@ def _missing(count: int) -> str:
         return "No run failed or was not finite."
     words = "1 run" if count == 1 else f"{count} runs"
     return f'<a class="bad" href="#runs">{words} failed or not finite, left out.</a>'
+
+
+def _turned(runs: pd.DataFrame) -> str:
+    """Proxies whose recalibration factor is negative: on the displayed scale they fall as n grows."""
+    if "recalibration" not in runs:
+        return ""
+    count = int(((runs["stage"] == "proxy") & (runs["recalibration"] < 0)).sum())
+    who = "1 proxy orders" if count == 1 else f"{count} proxies order"
+    return (
+        f"{who} held-out pairs against gold: on the recalibrated scale such a proxy falls as n grows." if count else ""
+    )
 
 
 def _in_words(overopt: pd.DataFrame) -> str:
@@ -227,6 +238,8 @@ def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 
 def _cell(value: object) -> str:
+    if value is None:
+        return ABSENT
     if isinstance(value, float | np.floating):
         return "" if np.isnan(value) else f"{value:.6g}"
     return str(value)

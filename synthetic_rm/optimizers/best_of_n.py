@@ -66,11 +66,12 @@ def draw_pool(
     max_tokens: int,
     prompts_at_once: int = 8,
     samples_at_once: int = 32,
-    on_chunk: OnChunk | None = None,
+    on_chunk: Callable[[int, int], None] | None = None,
 ) -> Pool:
     """Draw `samples` responses of the policy to every prompt into `folder`.
 
     Each chunk has a key of its own, folded from its place in the pool, so the pool depends on no order of drawing.
+    After each, `on_chunk` is told the samples and the response tokens that it added.
     """
     count = len(prompts)
     token_type = np.uint16 if network.shape.vocab <= 1 << 16 else np.uint32
@@ -98,7 +99,7 @@ def draw_pool(
         for name, values in drawn.items():
             arrays[name][i : i + rows, start : start + columns] = values[:rows, :columns]
         if on_chunk is not None:
-            on_chunk(rows * columns)
+            on_chunk(rows * columns, int(drawn["length"][:rows, :columns].sum()))
     for array in arrays.values():
         array.flush()
     return open_pool(folder)

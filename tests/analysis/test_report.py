@@ -207,6 +207,18 @@ def test_the_held_out_bound_told_is_that_of_the_run(bare: Path, cut: float) -> N
     assert set(re.findall(r"KL ≤ ([\d.]+)", page)) == set(re.findall(r"KL ≤ ([\d.]+)", drawn)) == {f"{cut:g}"}
 
 
+@pytest.mark.parametrize("negative", [0, 1, 3])
+def test_proxies_against_gold_are_told(bare: Path, negative: int) -> None:
+    runs = pd.read_csv(bare / "runs.csv")
+    proxies = runs.index[runs["stage"] == "proxy"]
+    runs.loc[runs["stage"] != "release", "recalibration"] = 1.5
+    runs.loc[proxies[:negative], "recalibration"] = -0.5
+    runs.to_csv(bare / "runs.csv", index=False)
+    text = write_report(bare).read_text(encoding="utf-8")
+    told = {0: "", 1: "1 proxy orders held-out pairs against gold", 3: "3 proxies order held-out pairs against gold"}
+    assert told[negative] in text and ("pairs against gold" in text) == bool(negative)
+
+
 def test_png_stands_in_for_a_missing_svg(bare: Path) -> None:
     (bare / "figure_1a.png").write_bytes(b"pixels")
     assert "data:image/png;base64,cGl4ZWxz" in write_report(bare).read_text(encoding="utf-8")

@@ -1,0 +1,129 @@
+"""A whole run on the tiny world: where its numbers come from, and how a run without a result ends."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from tiny_world import Made, changed, tiny_world
+
+from synthetic_rm import experiment
+from synthetic_rm.analysis.run_folder import load_run_folder
+from synthetic_rm.environments.reviews.ratings import DATA_SHA256
+from synthetic_rm.errors import InputError, RunError
+from synthetic_rm.experiment import prepare_output, ratings_sha256, result_config, run
+from synthetic_rm.provenance import digest, file_digest
+from synthetic_rm.settings import EnvironmentSettings, Settings
+from synthetic_rm.simulation import Simulation
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return tiny_world(tmp_path_factory)
+
+
+def settings_for(made: Made, output: Path, **changes: Any) -> Settings:
+    places = {"output": str(output), "store": str(made.store), "runtime.progress": False}
+    settings: Settings = changed(places | {key.replace("__", "."): x for key, x in changes.items()}, made.settings)
+    return settings
+
+
+@pytest.fixture(scope="module")
+def finished(made: Made, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run(settings_for(made, tmp_path_factory.mktemp("finished") / "output"))
+
+
+def test_provenance_is_that_of_the_environment_and_of_the_configuration(made: Made, finished: Path) -> None:
+    told = load_run_folder(finished)
+    settings = settings_for(made, finished)
+    environment = json.loads((finished / "environment.json").read_text())
+    assert told.provenance["release"] is settings.environment.release is None
+    assert environment["release"] == "trained by this run"
+    assert told.provenance["data_sha256"] == file_digest(Path(str(settings.environment.data)))
+    assert told.provenance["config_hash"] == digest(result_config(settings))
+    assert told.provenance["world"] == list(made.world.keys)
+    assert set(told.provenance["world"]) <= set(told.runs["config_hash"])
+    assert told.config["environment"]["data"] == settings.environment.data
+    assert environment["environment"] == told.records["environment"].iloc[0]
+
+
+def test_the_data_of_a_release_are_those_of_its_manifest() -> None:
+    assert ratings_sha256(EnvironmentSettings()) == ratings_sha256(EnvironmentSettings(release=None)) == DATA_SHA256
+
+
+def test_every_record_traces_to_a_run_and_every_run_is_listed_in_the_report(finished: Path) -> None:
+    told, page = load_run_folder(finished), (finished / "report.html").read_text(encoding="utf-8")
+    assert set(told.records["run"]) == set(told.runs.loc[told.runs["stage"] == "best_of_n", "run"])
+    assert all(f">{run}<" in page for run in told.runs["run"])
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, seeds: list[int]) -> None:
+    scores = Simulation.proxy_scores
+
+    def spoiled(self: Simulation, group: Any) -> np.ndarray:
+        found = np.array(scores(self, group))
+        found[seeds] = np.nan
+        return found
+
+    monkeypatch.setattr(Simulation, "proxy_scores", spoiled)
+
+
+def test_a_failed_seed_is_counted_in_the_report(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoil(monkeypatch, [1])
+    page = (run(settings_for(made, tmp_path / "output")) / "report.html").read_text(encoding="utf-8")
+    assert "1 run failed or not finite, left out." in page and ">nonfinite<" in page
+
+
+def test_a_run_without_a_finite_curve_leaves_what_is_known_and_says_so(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "output"
+    with monkeypatch.context() as patch:
+        spoil(patch, [0, 1])
+        with pytest.raises(RunError) as ended:
+            run(settings_for(made, folder))
+    assert str(folder / "runs.csv") in str(ended.value) and "\n" not in str(ended.value)
+    left = {path.name for path in folder.iterdir()}
+    assert left == {"config.yaml", "runs.csv", "environment.json", "provenance.json"}
+    runs = pd.read_csv(folder / "runs.csv")
+    assert (runs.loc[runs["stage"] == "proxy", "status"] == "nonfinite").all()
+    assert json.loads((folder / "provenance.json").read_text())["commit"]
+    run(settings_for(made, folder, best_of_n__points=7))  # its folder is free for another configuration
+    assert load_run_folder(folder).records["pressure"].nunique() == 7
+
+
+OTHER: dict[str, Any] = {"comparisons__noise": 0.25}
+
+
+def test_a_run_that_was_cut_off_does_not_block_its_folder(made: Made, tmp_path: Path) -> None:
+    prepare_output(settings_for(made, tmp_path))
+    prepare_output(settings_for(made, tmp_path, **OTHER))
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text())["comparisons"]["noise"] == 0.25
+
+
+def test_results_block_their_folder_for_another_configuration_alone(made: Made, tmp_path: Path) -> None:
+    prepare_output(settings_for(made, tmp_path))
+    (tmp_path / "records.csv").write_text("run\nmine\n")
+    before = (tmp_path / "config.yaml").read_bytes()
+    with pytest.raises(InputError, match=r"comparisons\.noise=0\.0, this run has comparisons\.noise=0\.25"):
+        prepare_output(settings_for(made, tmp_path, **OTHER))
+    assert (tmp_path / "config.yaml").read_bytes() == before
+    prepare_output(settings_for(made, tmp_path, runtime__threads=1))
+    (tmp_path / "config.yaml").unlink()
+    with pytest.raises(InputError, match=r"records\.csv without its config\.yaml"):
+        prepare_output(settings_for(made, tmp_path))
+    assert not (tmp_path / "config.yaml").exists()
+
+
+def test_a_run_that_breaks_off_can_be_taken_up(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was computed stays in the store; the folder holds its configuration and no results."""
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment, "best_of_n_tables", lambda simulation: (_ for _ in ()).throw(RuntimeError("off")))
+        with pytest.raises(RuntimeError, match="off"):
+            run(settings_for(made, tmp_path / "output"))
+    assert [path.name for path in (tmp_path / "output").iterdir()] == ["config.yaml"]
+    told = load_run_folder(run(settings_for(made, tmp_path / "output")))
+    assert told.runs.loc[told.runs["stage"] != "best_of_n", "reused"].all()

@@ -1,0 +1,270 @@
+"""Tables of a run: what is not finite is marked and left out, every row is known by what made it, texts survive."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from tiny_world import ORIGIN, SIZE, Made, simulation, tiny_world
+
+from synthetic_rm.analysis.run_folder import SAMPLE_COLUMNS, read_table
+from synthetic_rm.optimizers.best_of_n import measure
+from synthetic_rm.progress import Bar
+from synthetic_rm.results import Tables, best_of_n_tables, write_table, write_tables
+from synthetic_rm.run_rows import each_once, release_row
+from synthetic_rm.simulation import Simulation
+from synthetic_rm.store import Artifact
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return tiny_world(tmp_path_factory)
+
+
+def tables_with(made: Made, monkeypatch: pytest.MonkeyPatch, name: str, value: Any) -> Tables:
+    monkeypatch.setattr(Simulation, name, value)
+    return best_of_n_tables(simulation(made))
+
+
+def fixed_factors(*factors: float) -> Callable[..., list[float]]:
+    return lambda self, group: list(factors)
+
+
+def of_stage(tables: Tables, stage: str) -> pd.DataFrame:
+    return tables.runs[tables.runs["stage"] == stage].reset_index(drop=True)
+
+
+def test_the_factor_is_for_the_displayed_scale_alone(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A negative one turns the proxy's displayed curve round, and neither its ranking nor gold."""
+    turned = tables_with(made, monkeypatch, "recalibration", fixed_factors(-2.0, 3.0))
+    usual = tables_with(made, monkeypatch, "recalibration", fixed_factors(1.0, 1.0))
+    ranked = ["kl", "gold", "gold_se", "response_length", "kl_support", "proxy_native", "pressure"]
+    pd.testing.assert_frame_equal(turned.records[ranked], usual.records[ranked])
+    np.testing.assert_array_equal(turned.curves["gold"], usual.curves["gold"])
+    assert turned.samples["response"].tolist() == usual.samples["response"].tolist()
+    for seed, factor in enumerate((-2.0, 3.0)):
+        rows = turned.records[turned.records["proxy_seed"] == seed]
+        assert (np.diff(rows["proxy_native"]) > 0).all() and (rows["proxy_se"] >= 0).all()
+        np.testing.assert_allclose(rows["proxy"], factor / made.world.gold_scale * rows["proxy_native"], atol=1e-12)
+        np.testing.assert_allclose(turned.curves["proxy"][seed], factor * usual.curves["proxy"][seed], atol=1e-6)
+    assert of_stage(turned, "best_of_n")["recalibration"].tolist() == [-2.0, 3.0]
+
+
+@pytest.mark.parametrize("factor", [-1.5, 0.25])
+def test_the_winner_is_the_best_by_the_proxys_own_scores(
+    made: Made, monkeypatch: pytest.MonkeyPatch, factor: float
+) -> None:
+    tables = tables_with(made, monkeypatch, "recalibration", fixed_factors(factor, factor))
+    asked = simulation(made)
+    raw = np.asarray(asked.proxy_scores(asked.proxies(SIZE)), np.float64)
+    gold = np.asarray(asked.gold_scores(), np.float64)
+    for seed, rows in tables.records.groupby("proxy_seed"):
+        native = raw[seed] - raw[seed].mean()
+        assert rows["proxy_native"].iloc[-1] == pytest.approx(native.max(axis=1).mean())
+        best = np.take_along_axis(gold, native.argmax(axis=1)[:, None], axis=1).mean() - gold.mean()
+        assert rows["gold"].iloc[-1] == pytest.approx(best, abs=1e-5)
+        whole = measure(native, gold - gold.mean(), rows["pressure"].to_numpy())
+        np.testing.assert_allclose(rows["gold"], whole.gold.mean(0), atol=1e-5)
+    for _, rows in tables.samples.groupby("prompt_id"):
+        shown = rows["proxy"] * np.sign(factor)
+        assert shown.is_monotonic_increasing and shown.iloc[-1] > shown.iloc[0]
+
+
+def with_nan(scores: Callable[..., np.ndarray], seeds: Sequence[int]) -> Callable[..., np.ndarray]:
+    def spoiled(self: Simulation, group: Any) -> np.ndarray:
+        found = np.array(scores(self, group))
+        found[list(seeds), 1, 2] = np.nan
+        return found
+
+    return spoiled
+
+
+def without_finite_training(proxies: Callable[..., Any], seeds: Sequence[int]) -> Callable[..., Any]:
+    def spoiled(self: Simulation, size: int) -> Any:
+        group = proxies(self, size)
+        facts = group.artifact.facts | {"finite": [seed not in seeds for seed in range(2)]}
+        manifest = group.artifact.manifest | {"facts": facts}
+        return dataclasses.replace(group, artifact=dataclasses.replace(group.artifact, manifest=manifest))
+
+    return spoiled
+
+
+SPOILED: dict[str, Callable[[Sequence[int]], tuple[str, Any]]] = {
+    "scores": lambda seeds: ("proxy_scores", with_nan(Simulation.proxy_scores, seeds)),
+    "training": lambda seeds: ("proxies", without_finite_training(Simulation.proxies, seeds)),
+    "recalibration": lambda seeds: ("recalibration", fixed_factors(*(np.nan if s in seeds else 1.0 for s in (0, 1)))),
+}
+
+
+@pytest.mark.parametrize("what", SPOILED)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_seed_that_is_not_finite_is_marked_and_the_other_goes_on(
+    made: Made, monkeypatch: pytest.MonkeyPatch, what: str, seed: int
+) -> None:
+    tables = tables_with(made, monkeypatch, *SPOILED[what]([seed]))
+    proxies = of_stage(tables, "proxy").set_index("proxy_seed")["status"]
+    assert proxies.to_dict() == {seed: "nonfinite", 1 - seed: "ok"}
+    assert of_stage(tables, "best_of_n")["proxy_seed"].tolist() == [1 - seed]
+    assert set(tables.records["proxy_seed"]) == set(tables.samples["proxy_seed"]) == {1 - seed}
+    own = made.tables.records[made.tables.records["proxy_seed"] == 1 - seed].reset_index(drop=True)
+    for name in ("run", "gold", "gold_se", "proxy_native", "kl"):
+        pd.testing.assert_series_equal(tables.records[name], own[name])
+    assert np.isfinite(tables.curves["proxy"]).all() and len(tables.curves["run"]) == 1
+
+
+@pytest.mark.parametrize("what", SPOILED)
+def test_where_nothing_is_finite_every_run_is_still_listed(
+    made: Made, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, what: str
+) -> None:
+    tables = tables_with(made, monkeypatch, *SPOILED[what]([0, 1]))
+    assert tables.records.empty and tables.samples.empty and len(tables.curves["run"]) == 0
+    assert of_stage(tables, "proxy")["status"].tolist() == ["nonfinite"] * 2
+    write_tables(tables, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"runs.csv", "environment.json"}
+    assert (pd.read_csv(tmp_path / "runs.csv")["status"] == "nonfinite").sum() == 2
+
+
+def test_gold_scores_that_are_not_finite_leave_no_curve(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    scoring = simulation(made).gold_scoring
+    spoiled = dataclasses.replace(scoring, manifest=scoring.manifest | {"facts": {"finite": [False]}})
+    tables = tables_with(made, monkeypatch, "gold_scoring", property(lambda self: spoiled))
+    assert tables.records.empty
+    assert set(of_stage(tables, "scores")["status"]) == {"nonfinite"}
+    assert of_stage(tables, "best_of_n")["status"].tolist() == ["nonfinite"] * 2
+    assert of_stage(tables, "proxy")["status"].tolist() == ["ok"] * 2
+
+
+def test_every_artifact_is_listed_once(made: Made) -> None:
+    """Here reference, gold and backbone start from one and the same language model."""
+    assert len(made.world.stages) > len({stage.key for stage in made.world.stages})
+    runs = made.tables.runs
+    assert runs["run"].is_unique and len(of_stage(made.tables, "backbone")) == 1
+    stages = runs[~runs["stage"].isin(["proxy", "best_of_n"])]
+    assert stages["config_hash"].is_unique
+    assert set(stages["config_hash"]) >= {stage.key for stage in made.world.stages}
+
+
+def test_of_several_that_are_one_the_first_is_kept() -> None:
+    names = "abacb"
+    found = each_once([Artifact(Path(str(place)), key, {}, False) for place, key in enumerate(names)])
+    assert [(artifact.key, str(artifact.path)) for artifact in found] == [("a", "0"), ("b", "1"), ("c", "3")]
+
+
+def curve_hashes(tables: Tables) -> list[str]:
+    return of_stage(tables, "best_of_n")["config_hash"].tolist()
+
+
+DETERMINING: list[dict[str, Any]] = [
+    {"best_of_n.points": 4},
+    {"best_of_n.max_n": 20},
+    {"best_of_n.seed": 1},
+    {"comparisons.labels": "human"},
+    {"proxy.learning_rate": 0.01},
+]
+
+
+@pytest.mark.parametrize("changes", DETERMINING, ids=str)
+def test_a_curve_is_known_by_all_that_determines_it(made: Made, changes: dict[str, Any]) -> None:
+    ours, others = curve_hashes(made.tables), curve_hashes(best_of_n_tables(simulation(made, changes)))
+    assert len(set(ours) | set(others)) == 4  # two seeds, two settings
+    assert set(ours).isdisjoint(made.tables.runs.loc[made.tables.runs["stage"] != "best_of_n", "config_hash"])
+
+
+def test_what_determines_no_curve_leaves_its_hash_and_its_run(made: Made) -> None:
+    same = best_of_n_tables(simulation(made, {"best_of_n.table_prompts": 1, "fit.resamples": 300}))
+    assert curve_hashes(same) == curve_hashes(made.tables)
+    assert same.records["run"].tolist() == made.tables.records["run"].tolist()
+
+
+def test_a_curves_row_says_where_when_and_how_long(made: Made) -> None:
+    rows = of_stage(made.tables, "best_of_n")
+    told = ["run", "status", "config_hash", "commit", "device", "seconds", "params", "recalibration", "proxy_seed"]
+    assert not rows[[*told, "reused", "params_nonembedding"]].isna().to_numpy().any()
+    assert (rows["commit"] == ORIGIN["commit"]).all() and (rows["device"] == ORIGIN["device"]).all()
+    asked = simulation(made)
+    share = asked.proxy_scoring(asked.proxies(SIZE)).manifest["seconds"] / 2
+    assert (rows["seconds"] > share).all() and (rows["seconds"] < share + 60).all()
+    for run, hash in zip(rows["run"], rows["config_hash"], strict=True):
+        assert run.endswith(hash[:8])
+    assert set(made.tables.records["run"]) == set(rows["run"]) == set(made.tables.curves["run"])
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_release_is_known_by_all_of_its_files(made: Made, place: int) -> None:
+    """Two golds with one tokenizer are two releases, wherever the file that differs stands."""
+
+    def row(keys: list[str]) -> dict[str, Any]:
+        asked = simulation(made, {"environment.release": "reviews-v1", "environment.data": None})
+        asked.__dict__["world"] = dataclasses.replace(made.world, keys=tuple(keys), stages=())
+        return release_row(asked)
+
+    keys = ["name", "gold", "tokenizer"]
+    other = [key + "!" if i == place else key for i, key in enumerate(keys)]
+    assert row(keys) == row(list(keys))
+    assert row(keys)["config_hash"] != row(other)["config_hash"]
+
+
+HARD = [
+    "nan",
+    "",
+    "NaN",
+    "\r",
+    "a\rb",
+    "\r\n",
+    "\n",
+    "\0",
+    "a\0b",
+    '"',
+    '""',
+    "'",
+    ",",
+    ";",
+    "\t",
+    " ",
+    "\ufeff",
+    "\x1a",
+]
+HARD += ["\x85", "\u2028", "\\", "\\r", "\x1b[31m", "#", "=1+1", "None", "1e5", "007", "True", "ünï …"]
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+
+
+@given(st.lists(st.tuples(texts, texts), min_size=1, max_size=5))
+@example([(text, other) for text, other in zip(HARD, reversed(HARD), strict=True)])
+def test_any_text_survives_the_table_of_samples(tmp_path_factory: pytest.TempPathFactory, rows: list) -> None:
+    path = tmp_path_factory.mktemp("samples") / "samples.csv"
+    frame = pd.DataFrame(
+        [
+            {"prompt_id": i, "prompt": prompt, "n": 10 * i, "proxy_params": 2000, "proxy_seed": 0}
+            | {"proxy": 0.1 * i, "gold": np.nan if i else 1.5, "response": response}
+            for i, (prompt, response) in enumerate(rows)
+        ],
+        columns=list(SAMPLE_COLUMNS),
+    )
+    write_table(frame, path)
+    found = read_table(path, SAMPLE_COLUMNS)
+    assert list(zip(found["prompt"], found["response"], strict=True)) == rows
+    pd.testing.assert_frame_equal(found, frame, check_dtype=False)
+
+
+def test_the_largest_n_is_told_while_curves_are_measured(
+    made: Made, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notes: list[str] = []
+    monkeypatch.setattr(Bar, "advance", lambda self, amount, note="", **others: notes.append(note))
+    asked = simulation(made)
+    said: list[str] = []
+    monkeypatch.setattr(asked.reporter, "say", said.append)
+    tables = best_of_n_tables(asked)
+    last = tables.records[tables.records["pressure"] == 48]
+    assert len(notes) == len(last) == 2
+    for note, (_, row) in zip(notes, last.iterrows(), strict=True):
+        assert note == (
+            f"seed {row['proxy_seed']}: n 48, KL {row['kl']:.2f}, proxy {row['proxy']:.2f}, gold {row['gold']:.2f}"
+        )
+    assert any(f"gold {last['gold'].mean():.2f} (mean of 2 seeds)" in line for line in said)
+    assert capsys.readouterr() == ("", "")
