@@ -200,7 +200,7 @@ class Builder:
                 "train_loss": float(result.losses[0, -50:].mean()),
                 "reference_mean": mean,
                 "reference_deviation": deviation,
-                "finite": bool(result.finite[0]) and bool(np.isfinite([mean, deviation]).all()),
+                "finite": bool(result.finite[0]) and bool(np.isfinite(mean)) and 0 < deviation < float("inf"),
                 **gold_facts(model, environment, "test"),
             }
 

@@ -144,7 +144,8 @@ def run(settings: Settings) -> Path:
     except OSError as error:
         raise InputError(f"output={folder}: cannot be written ({error.strerror or error})") from error
     written = load_run_folder(folder)
-    verdicts = overoptimization(written.curves, written.records, rng=np.random.default_rng(0))
-    reporter.console.print(summary_table(written.fits, verdicts, written.runs))
+    level = settings.fit.level
+    verdicts = overoptimization(written.curves, written.records, rng=np.random.default_rng(0), level=level)
+    reporter.console.print(summary_table(written.fits, verdicts, written.runs, level=level))
     reporter.say(f"{time.perf_counter() - started:.0f} s; report: {report}")
     return folder

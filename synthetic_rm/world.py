@@ -1,5 +1,6 @@
 """F7: the world of an experiment: environment, reference policy, gold and backbones, as files put together."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -87,7 +88,7 @@ def assemble(
         environment,
         reference,
         load_params(reference_file, abstract_trunk(reference)),
-        gold.centred(float(facts["gold"]["reference_mean"]), 1 / deviation),
+        gold.centred(float(facts["gold"]["reference_mean"]), 1 / deviation if deviation > 0 else math.nan),
         deviation,
         backbones,
         keys,

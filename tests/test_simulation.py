@@ -23,6 +23,7 @@ from synthetic_rm.scoring import score
 from synthetic_rm.settings import EnvironmentSettings
 from synthetic_rm.store import Artifact, Store
 from synthetic_rm.types import Responses
+from synthetic_rm.world import assemble
 
 
 @pytest.fixture(scope="module")
@@ -255,6 +256,17 @@ def test_a_model_that_did_not_stay_finite_is_recorded(
         builder.reference(environment, start) if stage == "reference" else builder.gold(environment, start, reference)
     )
     assert made_now.facts["finite"] is False
+
+
+@pytest.mark.parametrize("deviation", [0.0, float("nan")])
+def test_a_gold_that_has_no_scale_scores_nothing(made: Made, deviation: float) -> None:
+    """All of its scores are then marked as not finite, instead of a division that ends the run."""
+    _, _, reference, _, gold, *_ = made.world.stages
+    files = [stage.path / "params.safetensors" for stage in (reference, gold)]
+    facts = {"gold": gold.facts | {"reference_deviation": deviation}}
+    environment, build = made.world.environment, made.settings.environment.build
+    world = assemble(environment, build, *files, {}, facts=facts, keys=(), dtype="float32")
+    assert np.isnan(score(world.gold, environment.part("test").responses)).all()
 
 
 def test_ratings_that_are_not_there_are_named(made: Made, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import os
 from importlib import resources
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -43,14 +44,14 @@ def redraw(folder: str | Path) -> Path:
     """
     run = load_run_folder(folder)
     overopt = _verdicts(run)
-    means = mean_curves(run.curves, run.records, rng=np.random.default_rng(0))
-    counts = run_counts(run, overopt)
+    means = mean_curves(run.curves, run.records, rng=np.random.default_rng(0), level=run.level)
+    told: dict[str, Any] = {"level": run.level, **run_counts(run, overopt)}
     title = "Gold score under best-of-n"
     figures = {
-        "figure_1a": figure_1a(means, run.fits, overopt, **counts),
-        "figure_gold": figure_1a(means, run.fits, overopt, with_proxy=False, title=title, **counts),
-        "figure_proxy_vs_gold": figure_proxy_vs_gold(means),
-        "figure_coefficients": figure_coefficients(run.fits),
+        "figure_1a": figure_1a(means, run.fits, overopt, **told),
+        "figure_gold": figure_1a(means, run.fits, overopt, with_proxy=False, title=title, **told),
+        "figure_proxy_vs_gold": figure_proxy_vs_gold(means, level=run.level),
+        "figure_coefficients": figure_coefficients(run.fits, level=run.level),
     }
     if np.isfinite(run.fits["held_out_rmse"]).all():
         figures["figure_extrapolation"] = figure_extrapolation(means, cut=run.held_out_kl)
@@ -116,7 +117,7 @@ def _listing(rows: pd.DataFrame) -> str:
 
 
 def _verdicts(run: RunFolder) -> pd.DataFrame:
-    return overoptimization(run.curves, run.records, rng=np.random.default_rng(0))
+    return overoptimization(run.curves, run.records, rng=np.random.default_rng(0), level=run.level)
 
 
 def _write(run: RunFolder, overopt: pd.DataFrame) -> Path:
@@ -125,7 +126,7 @@ def _write(run: RunFolder, overopt: pd.DataFrame) -> Path:
     sections = {
         "Figures": figures_section(run, overopt),
         "Fits": fits_section(run, overopt),
-        "Overoptimization": overoptimization_section(overopt),
+        "Overoptimization": overoptimization_section(overopt, run.level),
         "Sample responses": samples_section(run.samples),
         "Gold and people": environment_section(run.path / "environment.json"),
         "Runs": runs_section(run.runs),

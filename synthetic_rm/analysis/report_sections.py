@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from synthetic_rm.analysis.curves import SETTING
-from synthetic_rm.analysis.figures.style import human_count
+from synthetic_rm.analysis.figures.style import human_count, percent
 from synthetic_rm.analysis.run_folder import RunFolder
 from synthetic_rm.analysis.tables import (
     ABSENT,
@@ -27,7 +27,7 @@ from synthetic_rm.errors import InputError
 
 FIGURES = {
     "figure_1a": "Proxy (dashed) and gold (solid) score of best-of-n against the KL divergence from the "
-    "reference policy, on a square-root axis. Thin lines are the fits to gold, shades 95% intervals over "
+    "reference policy, on a square-root axis. Thin lines are the fits to gold, shades {level} intervals over "
     "proxy seeds and prompts together.",
     "figure_gold": "The same gold curves without the proxies, so that rise and fall can be read.",
     "figure_extrapolation": "Gold fits made on KL ≤ {cut:g} nats alone, drawn on beyond, against "
@@ -51,7 +51,9 @@ def run_counts(run: RunFolder, overopt: pd.DataFrame) -> dict[str, Any]:
 def figures_section(run: RunFolder, overopt: pd.DataFrame) -> Markup:
     """The figures that lie in the folder, inside the page, with what they show in words."""
     blocks = []
-    captions = {name: caption.format(cut=run.held_out_kl) for name, caption in FIGURES.items()}
+    captions = {
+        name: caption.format(cut=run.held_out_kl, level=percent(run.level)) for name, caption in FIGURES.items()
+    }
     for name, caption in captions.items():
         files = {"svg+xml": run.path / f"{name}.svg", "png": run.path / f"{name}.png"}
         kind = next((kind for kind, path in files.items() if path.exists()), None)
@@ -115,7 +117,7 @@ def fits_section(run: RunFolder, overopt: pd.DataFrame) -> Markup:
     told = f"Held-out error (RMSE) of each form: fitted on KL ≤ {run.held_out_kl:g} nats, scored beyond"
     return Markup(
         note
-        + html_table(fits, caption="Fit to gold of each proxy size; 95% intervals in brackets")
+        + html_table(fits, caption=f"Fit to gold of each proxy size; {percent(run.level)} intervals in brackets")
         + html_table(errors, caption=told)
     )
 
@@ -139,8 +141,8 @@ def _run_links(run: RunFolder, fit: pd.Series) -> Markup:
     return Markup("<br>".join(lines) or ABSENT)
 
 
-def overoptimization_section(overopt: pd.DataFrame) -> Markup:
-    """Whether gold of each size was measured to rise and to fall."""
+def overoptimization_section(overopt: pd.DataFrame, level: float) -> Markup:
+    """Whether gold of each size was measured to rise and to fall, `level` that of the table's intervals."""
     rows = [
         {
             "params": human_count(row["proxy_params"]),
@@ -159,8 +161,8 @@ def overoptimization_section(overopt: pd.DataFrame) -> Markup:
     note = (
         "<p>Measured, not fitted. For rise and fall the peak of every seed and prompt is taken from the "
         "other seeds and prompts, so that luck at the highest point does not count as a fall. Gold “fell” "
-        "where the 95% interval of the fall is above zero; elsewhere none is seen, no proof that there is "
-        "none.</p>"
+        f"where the {percent(level)} interval of the fall is above zero; elsewhere none is seen, no proof that "
+        "there is none.</p>"
     )
     return Markup(note + html_table(pd.DataFrame(rows), caption="Rise and fall of gold, in SDs of the reference"))
 

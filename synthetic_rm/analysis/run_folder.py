@@ -69,10 +69,23 @@ class RunFolder:
         Raises:
             InputError: config.yaml gives something else than a positive number.
         """
+        return self._fit_setting("held_out_kl", HELD_OUT_KL, below=float("inf"))
+
+    @property
+    def level(self) -> float:
+        """Level of the intervals of fits.csv, e.g. 0.95 (`fit.level`).
+
+        Raises:
+            InputError: config.yaml gives something else than a number between 0 and 1.
+        """
+        return self._fit_setting("level", 0.95, below=1.0)
+
+    def _fit_setting(self, name: str, default: float, *, below: float) -> float:
         fit = self.config.get("fit", {})
-        told: Any = fit.get("held_out_kl", HELD_OUT_KL) if isinstance(fit, dict) else None
-        good = isinstance(told, int | float) and not isinstance(told, bool) and 0 < told < float("inf")
-        require(good, f"{self.path / 'config.yaml'}: fit.held_out_kl={told!r}, allowed is a number above 0")
+        told: Any = fit.get(name, default) if isinstance(fit, dict) else None
+        good = isinstance(told, int | float) and not isinstance(told, bool) and 0 < told < below
+        end = "" if below == float("inf") else f" and below {below:g}"
+        require(good, f"{self.path / 'config.yaml'}: fit.{name}={told!r}, allowed is a number above 0{end}")
         return float(told)
 
 

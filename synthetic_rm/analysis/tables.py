@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from synthetic_rm.analysis.curves import SETTING
-from synthetic_rm.analysis.figures.style import human_count
+from synthetic_rm.analysis.figures.style import human_count, percent
 
 ABSENT = "–"
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), 127) if chr(code) not in "\t\n\r"}
@@ -80,7 +80,7 @@ def summary_frame(fits: pd.DataFrame, overopt: pd.DataFrame, runs: pd.DataFrame)
 
     Returns:
         Columns params, seeds, val. acc., alpha, beta, peak KL, peak gold, peak seen, last gold, fall,
-        verdict: gold in SDs of the reference, KL in nats, 95% intervals in brackets, the peak of the fit.
+        verdict: gold in SDs of the reference, KL in nats, intervals in brackets, the peak of the fit.
     """
     rows = []
     for _, row in with_verdicts(fits, overopt).iterrows():
@@ -103,18 +103,20 @@ def summary_frame(fits: pd.DataFrame, overopt: pd.DataFrame, runs: pd.DataFrame)
     return pd.DataFrame(rows)
 
 
-def summary_table(fits: pd.DataFrame, overopt: pd.DataFrame, runs: pd.DataFrame) -> Table:
+def summary_table(fits: pd.DataFrame, overopt: pd.DataFrame, runs: pd.DataFrame, *, level: float = 0.95) -> Table:
     """The summary for the terminal; failed and non-finite runs are counted in its caption.
 
     Args:
         fits, overopt, runs: as for `summary_frame`.
+        level: of the intervals in the tables.
 
     Returns:
         A rich renderable.
     """
     frame = summary_frame(fits, overopt, runs)
     missing = int((runs["status"] != "ok").sum())
-    caption = "Gold in SDs of the reference, KL in nats, 95% intervals in brackets; peaks are those of the fit."
+    told = f"{percent(level)} intervals in brackets"
+    caption = f"Gold in SDs of the reference, KL in nats, {told}; peaks are those of the fit."
     if missing:
         caption += f" {missing} of {len(runs)} runs failed or were not finite and are left out."
     aligned: dict[str, Any] = {"title_justify": "left", "caption_justify": "left"}

@@ -46,6 +46,11 @@ def words_of(figure: Figure) -> str:
     return " ".join(text.get_text() for text in figure.findobj(Text))
 
 
+@pytest.mark.parametrize(("level", "text"), [(0.95, "95%"), (0.9, "90%"), (0.999, "99.9%"), (0.6827, "68.27%")])
+def test_percent(level: float, text: str) -> None:
+    assert style.percent(level) == text
+
+
 COUNTS = {0: "0", 999: "999", 1000: "1.0k", 2107: "2.1k", 9043: "9.0k", 9960: "10k", 22145: "22k"}
 COUNTS |= {999_400: "999k", 999_600: "1.0M", 1.2e9: "1.2B", 3e12: "3.0T", 7e15: "7000T"}
 

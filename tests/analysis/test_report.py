@@ -15,6 +15,7 @@ from analysis.synthetic_folder import HOSTILE, PROVENANCE, SIZES, write_folder
 from synthetic_rm.analysis.curves import overoptimization
 from synthetic_rm.analysis.report import headline, redraw, write_report
 from synthetic_rm.analysis.run_folder import load_run_folder
+from synthetic_rm.analysis.tables import with_interval
 from synthetic_rm.errors import InputError
 
 VOID = {"meta", "link", "br", "img", "input"}
@@ -205,6 +206,25 @@ def test_the_held_out_bound_told_is_that_of_the_run(bare: Path, cut: float) -> N
     redraw(bare)
     page, drawn = ((bare / name).read_text(encoding="utf-8") for name in ("report.html", "figure_extrapolation.svg"))
     assert set(re.findall(r"KL ≤ ([\d.]+)", page)) == set(re.findall(r"KL ≤ ([\d.]+)", drawn)) == {f"{cut:g}"}
+
+
+def test_the_level_told_is_that_of_the_run_and_of_its_intervals(bare: Path) -> None:
+    """Narrower intervals everywhere, and no other level is spoken of."""
+    wide = load_run_folder(bare)
+    (bare / "config.yaml").write_text(yaml.safe_dump({"fit": {"level": 0.6}}))
+    redraw(bare)
+    drawn = [path.read_text(encoding="utf-8") for path in sorted(bare.glob("figure_*.svg"))]
+    told = [re.findall(r"([\d.]+)% interval", text) for text in [(bare / "report.html").read_text("utf-8"), *drawn]]
+    assert {level for found in told for level in found} == {"60"}
+    assert len(told[0]) >= 3 and sum(map(bool, told)) == 5  # every figure but the extrapolation
+    narrow = load_run_folder(bare)
+    spans = []
+    for run in (wide, narrow):
+        verdicts = overoptimization(run.curves, run.records, rng=np.random.default_rng(0), level=run.level)
+        spans.append((verdicts["fall_hi"] - verdicts["fall_lo"]).to_numpy())
+        shown = with_interval(*verdicts.loc[0, ["fall", "fall_lo", "fall_hi"]])
+        assert (shown in (bare / "report.html").read_text("utf-8")) == (run is narrow)
+    assert (spans[1] < spans[0]).all()
 
 
 @pytest.mark.parametrize("negative", [0, 1, 3])

@@ -93,6 +93,16 @@ def test_the_held_out_bound_is_that_of_the_run(folder: Path) -> None:
         assert load_run_folder(folder).held_out_kl == told
 
 
+@pytest.mark.parametrize("level", [0, 1, 95, "0.9", True, float("nan")])
+def test_a_level_that_cannot_be_is_named(folder: Path, level: object) -> None:
+    assert load_run_folder(folder).level == 0.95
+    (folder / "config.yaml").write_text(yaml.safe_dump({"fit": {"level": 0.8}}))
+    assert load_run_folder(folder).level == 0.8
+    (folder / "config.yaml").write_text(yaml.safe_dump({"fit": {"level": level}}))
+    with pytest.raises(InputError, match=r"config\.yaml: fit\.level=.*below 1"):
+        _ = load_run_folder(folder).level
+
+
 @pytest.mark.parametrize("fit", [7, {"held_out_kl": 0}, {"held_out_kl": "three"}, {"held_out_kl": None}])
 def test_a_held_out_bound_that_cannot_be_is_named(folder: Path, fit: object) -> None:
     (folder / "config.yaml").write_text(yaml.safe_dump({"fit": fit}))

@@ -110,6 +110,10 @@ def test_terminal_table_shows_every_cell(run: RunFolder, verdicts: pd.DataFrame,
     assert f"2 of {len(run.runs)} runs failed" in " ".join(text.split())
 
 
+def test_the_level_of_the_intervals_is_told(run: RunFolder, verdicts: pd.DataFrame) -> None:
+    assert "80% intervals" in printed(summary_table(run.fits, verdicts, run.runs, level=0.8), 200)
+
+
 def test_failures_are_not_told_of_where_there_are_none(run: RunFolder, verdicts: pd.DataFrame) -> None:
     text = printed(summary_table(run.fits, verdicts, run.runs[run.runs["status"] == "ok"]), 200)
     assert "failed" not in text

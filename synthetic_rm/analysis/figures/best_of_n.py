@@ -19,6 +19,7 @@ from synthetic_rm.analysis.figures.style import (
     new_figure,
     note_below,
     params_axis,
+    percent,
     size_colors,
     size_legend,
     sqrt_kl_axis,
@@ -84,6 +85,7 @@ def figure_1a(
     num_samples: int | None = None,
     num_seeds: str | int | None = None,
     title: str = "Best-of-n overoptimization",
+    level: float = 0.95,
     columns: int = 1,
 ) -> Figure:
     """Scores against KL on a square-root axis: proxy dashed, gold solid, fit thin, one colour per proxy size.
@@ -100,6 +102,7 @@ def figure_1a(
         nonfinite: number of runs that are left out because they failed.
         num_prompts, num_samples, num_seeds: counts for the note below the axes.
         title: above the axes.
+        level: of the intervals in the tables.
         columns: width of the figure in columns of a paper.
     Returns:
         The figure.
@@ -127,7 +130,7 @@ def figure_1a(
     axes.set_title(title, loc="left")
     sqrt_kl_axis(axes, limit * 1.01)
     size_legend(figure, colors)
-    _line_legend(axes, fits, with_proxy=with_proxy)
+    _line_legend(axes, fits, with_proxy=with_proxy, level=level)
     note_below(figure, run_note(num_prompts=num_prompts, num_samples=num_samples, num_seeds=num_seeds,
                                 nonfinite=nonfinite))  # fmt: skip
     return figure
@@ -144,7 +147,7 @@ def _peak_mark(axes: Axes, row: pd.Series, color: str, *, limit: float, filled: 
     axes.plot(peak, top, "o", markersize=4.2, color="black", markerfacecolor=face, markeredgewidth=0.8, zorder=6)
 
 
-def _line_legend(axes: Axes, fits: pd.DataFrame, *, with_proxy: bool) -> None:
+def _line_legend(axes: Axes, fits: pd.DataFrame, *, with_proxy: bool, level: float) -> None:
     form = str(fits["form"].iloc[0]) if "form" in fits and len(fits) else "bon"
     grey = "#555555"
     peak: dict[str, Any] = {"color": "black", "marker": "o", "markersize": 4.2, "linewidth": 0.8}
@@ -152,7 +155,7 @@ def _line_legend(axes: Axes, fits: pd.DataFrame, *, with_proxy: bool) -> None:
         ("gold", Line2D([], [], color=grey, linewidth=1.8)),
         ("proxy", Line2D([], [], color=grey, linewidth=1.1, linestyle=PROXY_DASH)),
         (f"fit {FORMULAS.get(form, form)}", Line2D([], [], color="black", linewidth=0.7)),
-        ("95% interval", Patch(color=grey, alpha=0.25, linewidth=0)),
+        (f"{percent(level)} interval", Patch(color=grey, alpha=0.25, linewidth=0)),
         ("peak, gold fell", Line2D([], [], markerfacecolor=grey, **peak)),
         ("peak, no fall seen", Line2D([], [], markerfacecolor="white", **peak)),
     ]
@@ -165,7 +168,9 @@ def _line_legend(axes: Axes, fits: pd.DataFrame, *, with_proxy: bool) -> None:
 
 
 @house_style()
-def figure_proxy_vs_gold(mean_curves: pd.DataFrame, *, sizes: Sequence[int] | None = None, columns: int = 1) -> Figure:
+def figure_proxy_vs_gold(
+    mean_curves: pd.DataFrame, *, sizes: Sequence[int] | None = None, level: float = 0.95, columns: int = 1
+) -> Figure:
     """Gold score against proxy score along the optimization, one colour per proxy size.
 
     Dots mark n = 1, 10, 100, ...
@@ -173,6 +178,7 @@ def figure_proxy_vs_gold(mean_curves: pd.DataFrame, *, sizes: Sequence[int] | No
     Args:
         mean_curves: as for `figure_1a`.
         sizes: every proxy size of the report (colours).
+        level: of the intervals in the table.
         columns: width of the figure in columns of a paper.
     Raises:
         InputError: as `figure_1a`.
@@ -192,12 +198,14 @@ def figure_proxy_vs_gold(mean_curves: pd.DataFrame, *, sizes: Sequence[int] | No
     axes.set_ylabel(GOLD_LABEL)
     axes.set_title("Gold against proxy", loc="left")
     size_legend(figure, colors)
-    note_below(figure, "dots at n = 1, 10, 100, … · bands: 95% interval of gold")
+    note_below(figure, f"dots at n = 1, 10, 100, … · bands: {percent(level)} interval of gold")
     return figure
 
 
 @house_style()
-def figure_coefficients(fits: pd.DataFrame, *, sizes: Sequence[int] | None = None, columns: int = 1) -> Figure:
+def figure_coefficients(
+    fits: pd.DataFrame, *, sizes: Sequence[int] | None = None, level: float = 0.95, columns: int = 1
+) -> Figure:
     """alpha and beta of the fitted gold curve against proxy parameters (log axis), with their intervals.
 
     The paper's Fig. 3a, 3b.
@@ -205,6 +213,7 @@ def figure_coefficients(fits: pd.DataFrame, *, sizes: Sequence[int] | None = Non
     Args:
         fits: proxy_params, alpha, alpha_lo, alpha_hi, beta, beta_lo, beta_hi, identified.
         sizes: every proxy size of the report (colours).
+        level: of the intervals in the table.
         columns: width of the figure in columns of a paper.
     Raises:
         InputError: `fits` has no rows, or several for one size.
@@ -223,7 +232,7 @@ def figure_coefficients(fits: pd.DataFrame, *, sizes: Sequence[int] | None = Non
         params_axis(axes, colors)
         axes.set_ylabel(label, rotation=0, labelpad=8)
     panels[0].set_title(f"Gold fit {FORMULAS.get(form, form)}, d = √KL, gold in SDs", loc="left")
-    note_below(figure, "bars: 95% intervals · open: no peak identified within the data")
+    note_below(figure, f"bars: {percent(level)} intervals · open: no peak identified within the data")
     return figure
 
 

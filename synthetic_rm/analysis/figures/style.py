@@ -90,6 +90,11 @@ def human_count(count: float) -> str:
     return f"{scaled:.{digits}f}{units[0]}"
 
 
+def percent(level: float) -> str:
+    """The level of an interval: 0.95 -> "95%"."""
+    return f"{100 * level:.6g}%"
+
+
 def size_colors(sizes: Iterable[int]) -> dict[int, str]:
     """One colour per proxy size, by rank: bright for the smallest, dark for the largest.
 
