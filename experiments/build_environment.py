@@ -17,9 +17,15 @@ from synthetic_rm.provenance import describe
 from synthetic_rm.release import ROOT, copy_license, write_release
 from synthetic_rm.runtime import prepare
 from synthetic_rm.settings import EnvironmentSettings
-from synthetic_rm.store import Store
+from synthetic_rm.store import Store, check_folder
 
 NAME = "reviews-v1"
+
+
+def refuse(error: InputError) -> int:
+    """Say on one line what cannot be, and give the exit code for it."""
+    print(f"error: {error}", file=sys.stderr)
+    return 2
 
 
 def main() -> int:
@@ -34,6 +40,11 @@ def main() -> int:
     )
     options = parser.parse_args()
     folder = ROOT / NAME if options.install else options.output
+    try:
+        check_folder("--output", folder)
+        check_folder("--store", options.store)
+    except InputError as error:
+        return refuse(error)
     prepare()
     device = jax.devices()[0]
     origin = describe(f"{device.platform}: {device.device_kind}")
@@ -44,8 +55,7 @@ def main() -> int:
         write_release(world, settings, NAME, folder, origin)
         copy_license(folder)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return refuse(error)
     gold = world.facts["gold"]
     reporter.say(f"gold agrees with single raters on {gold['agreement']['rater']:.1%} of held-out pairs")
     reporter.say(f"release written to {folder}")

@@ -1,6 +1,7 @@
 """F7: a world's models trained from human ratings, stage by stage through the store."""
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,7 @@ class Builder:
             "data": data_sha256(s),
         }
 
+    @cached_property
     def tokenizer(self) -> Artifact:
         """Learn the tokenizer on the training split."""
 
@@ -82,10 +84,12 @@ class Builder:
 
         return self.store.get("tokenizer", self._environment_config(), [], make)
 
-    def environment(self, tokenizer: Artifact) -> Reviews:
+    @cached_property
+    def environment(self) -> Reviews:
+        """The snippets in tokens, before any model."""
         s = self.settings
         return Reviews(
-            load_tokenizer(tokenizer.path / "tokenizer.json"),
+            load_tokenizer(self.tokenizer.path / "tokenizer.json"),
             s.prompt_tokens,
             s.response_tokens,
             Path(s.data) if s.data else None,
@@ -209,8 +213,7 @@ class Builder:
     def world(self) -> World:
         """Train (or find in the store) every model of the world."""
         build = self.build
-        tokenizer = self.tokenizer()
-        environment = self.environment(tokenizer)
+        tokenizer, environment = self.tokenizer, self.environment
         start = self.language_model(environment, tokenizer.key, build.reference_size, build.reference_steps)
         reference = self.reference(environment, start)
         gold_start = self.language_model(environment, tokenizer.key, build.gold_size, build.gold_steps)

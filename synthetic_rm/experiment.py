@@ -16,7 +16,7 @@ from synthetic_rm.analysis.report import redraw
 from synthetic_rm.analysis.run_folder import load_run_folder
 from synthetic_rm.analysis.tables import summary_table
 from synthetic_rm.build import data_sha256
-from synthetic_rm.environments.reviews.ratings import load_snippets
+from synthetic_rm.checks import check_data, check_environment
 from synthetic_rm.errors import InputError, RunError
 from synthetic_rm.progress import Reporter
 from synthetic_rm.provenance import describe, digest
@@ -24,7 +24,7 @@ from synthetic_rm.release import ROOT, check_release, read_release_manifest
 from synthetic_rm.results import best_of_n_tables, write_atomic, write_table, write_tables
 from synthetic_rm.settings import EnvironmentSettings, Settings, flatten
 from synthetic_rm.simulation import Simulation
-from synthetic_rm.store import Store
+from synthetic_rm.store import Store, check_folder
 
 FREE = ("output", "store", "runtime.threads", "runtime.progress")
 """Keys that may differ without changing a result."""
@@ -35,32 +35,46 @@ def result_config(settings: Settings) -> dict[str, Any]:
     return {key: value for key, value in flatten(settings).items() if key not in FREE}
 
 
+def check_output(settings: Settings) -> None:
+    """See that the output folder can be one and holds no other results; those of a run without results do not count.
+
+    Raises:
+        InputError: it cannot be a folder, or holds the results of another configuration (the first other key is named)
+            or of an unknown one.
+    """
+    folder = Path(settings.output)
+    check_folder("output", folder)
+    held = folder / "config.yaml"
+    if not (folder / "records.csv").exists():
+        return
+    if not held.exists():
+        raise InputError(f"output={folder}: holds records.csv without its config.yaml; choose another output")
+    try:
+        found = _flat_yaml(yaml.safe_load(held.read_text()))
+    except (OSError, yaml.YAMLError, AttributeError) as error:
+        raise InputError(f"output={folder}: cannot be used ({getattr(error, 'strerror', None) or error})") from error
+    for key, value in json.loads(json.dumps(result_config(settings))).items():
+        if found.get(key) != value:
+            raise InputError(
+                f"output={folder}: holds results with {key}={found.get(key)}, this run has {key}={value}; "
+                "choose another output"
+            )
+
+
 def prepare_output(settings: Settings) -> Path:
     """Create the output folder and write config.yaml. What a run without results left there may be taken over.
 
     Raises:
-        InputError: it cannot be written, or holds the results of another configuration (the first other key is named)
-            or of an unknown one.
+        InputError: it cannot be written, or holds other results (see `check_output`).
     """
+    check_output(settings)
     folder = Path(settings.output)
-    held = folder / "config.yaml"
-    wanted = json.loads(json.dumps(result_config(settings)))
     try:
-        if (folder / "records.csv").exists():
-            if not held.exists():
-                raise InputError(f"output={folder}: holds records.csv without its config.yaml; choose another output")
-            found = _flat_yaml(yaml.safe_load(held.read_text()))
-            for key, value in wanted.items():
-                if found.get(key) != value:
-                    raise InputError(
-                        f"output={folder}: holds results with {key}={found.get(key)}, this run has {key}={value}; "
-                        "choose another output"
-                    )
         folder.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(asdict(settings), sort_keys=False, allow_unicode=True)
-        write_atomic(held, text.encode())
-    except (OSError, yaml.YAMLError, AttributeError) as error:
-        raise InputError(f"output={folder}: cannot be used ({getattr(error, 'strerror', None) or error})") from error
+        write_atomic(folder / "config.yaml", text.encode())
+    except OSError as error:
+        raise InputError(f"output={folder}: cannot be used ({error.strerror or error})") from error
     return folder
 
 
@@ -69,21 +83,6 @@ def _flat_yaml(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, item in value.items():
         flat.update(_flat_yaml(item, f"{prefix}{key}.") if isinstance(item, dict) else {f"{prefix}{key}": item})
     return flat
-
-
-def check_data(settings: Settings) -> None:
-    """Read the user's own ratings, if there are any.
-
-    Raises:
-        InputError: the file cannot be read or holds something else; the key is named.
-    """
-    data = settings.environment.data
-    if data is None:
-        return
-    try:
-        load_snippets(Path(data))
-    except InputError as error:
-        raise InputError(f"environment.data={data}: {error}") from error
 
 
 def ratings_sha256(settings: EnvironmentSettings) -> str:
@@ -115,14 +114,17 @@ def run(settings: Settings) -> Path:
         InputError: the settings cannot be, or a file or folder they name cannot be used.
         RunError: no curve stayed finite; runs.csv, environment.json and provenance.json are there.
     """
-    check_data(settings)
+    check_data(settings.environment)
     check_release(settings.environment, list(settings.proxy.sizes), settings.proxy.init)
-    folder = prepare_output(settings)
+    check_output(settings)
+    check_folder("store", Path(settings.store))
     started = time.perf_counter()
     reporter = Reporter(settings.runtime.progress)
     device = jax.devices()[0]
     origin = describe(f"{device.platform}: {device.device_kind}")
     simulation = Simulation(settings, Store(Path(settings.store), origin), reporter)
+    check_environment(settings, simulation.environment)
+    folder = prepare_output(settings)
     reporter.say(f"synthetic_rm: {settings.experiment} at scale {settings.scale} into {folder}")
     tables = best_of_n_tables(simulation)
     try:

@@ -3,16 +3,18 @@
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 import synthetic_rm
 from synthetic_rm.environments.reviews.environment import Reviews
 from synthetic_rm.environments.reviews.ratings import DATA_SHA256
 from synthetic_rm.environments.reviews.tokenizer import load_tokenizer, save_tokenizer
-from synthetic_rm.errors import InputError
-from synthetic_rm.provenance import file_digest
+from synthetic_rm.errors import InputError, require
+from synthetic_rm.provenance import digest, file_digest
 from synthetic_rm.settings import BuildSettings, EnvironmentSettings
 from synthetic_rm.weights import save_params
 from synthetic_rm.world import World, assemble
@@ -29,14 +31,28 @@ def backbone_name(size: int) -> str:
 def write_release(
     world: World, settings: EnvironmentSettings, name: str, folder: Path, made: Mapping[str, Any]
 ) -> Path:
-    """Write a world as a release: its files, and a manifest with their hashes, the metrics, and how it was made."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write a world as a release: its files, and a manifest with their hashes, the metrics, and how it was made.
+
+    Raises:
+        InputError: the folder cannot be written, or the world is not of the shipped data.
+    """
+    data = settings.data or world.environment.data
+    require(data is None, f"environment.data={str(data)!r}: releases are for the shipped data, allowed is null")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return _write_files(world, settings, name, folder, made)
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"release {folder}: cannot be written ({getattr(error, 'strerror', None) or error})"
+        ) from error
+
+
+def _write_files(world: World, settings: EnvironmentSettings, name: str, folder: Path, made: Mapping[str, Any]) -> Path:
+    params = {REFERENCE: world.reference_params, GOLD: world.gold.params}
+    params |= {backbone_name(size): trunk for size, trunk in world.backbones.items()}
     save_tokenizer(world.environment.tokenizer, folder / TOKENIZER)
-    save_params(folder / REFERENCE, world.reference_params)
-    save_params(folder / GOLD, world.gold.params)
-    for size, params in world.backbones.items():
-        save_params(folder / backbone_name(size), params)
-    names = [TOKENIZER, REFERENCE, GOLD, *(backbone_name(size) for size in world.backbones)]
+    for file, arrays in params.items():
+        save_params(folder / file, arrays)
     manifest = {
         "name": name,
         "data_sha256": DATA_SHA256,
@@ -45,7 +61,10 @@ def write_release(
         "response_tokens": settings.response_tokens,
         "build": asdict(settings.build),
         "metrics": world.facts,
-        "files": {n: {"sha256": file_digest(folder / n), "bytes": (folder / n).stat().st_size} for n in names},
+        "files": {
+            file: {"sha256": file_digest(folder / file), "bytes": (folder / file).stat().st_size}
+            for file in (TOKENIZER, *params)
+        },
         "made": dict(made),
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
@@ -53,18 +72,30 @@ def write_release(
 
 
 def read_release_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a release, every file's hash checked.
+    """The manifest of a release, whole and every file's hash checked.
 
     Raises:
-        InputError: one line naming the file that is missing or whose hash differs, and both hashes.
+        InputError: one line naming the file that is missing or whose hash differs, and both hashes; or the settings
+            of the build that the manifest does not tell: no default stands in for how a model was made.
     """
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
         files = {name: str(recorded["sha256"]) for name, recorded in manifest["files"].items()}
-        for key in ("build", "metrics", "vocab", "prompt_tokens", "response_tokens"):
+        for key in ("metrics", "vocab", "prompt_tokens", "response_tokens"):
             manifest[key]
+        told, data = set(manifest["build"]), manifest["data_sha256"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"release {folder.name}: {folder / 'manifest.json'} is missing or damaged") from error
+    known = {field.name for field in fields(BuildSettings)}
+    for what, keys in (("lacks", known - told), ("has the unknown", told - known)):
+        if keys:
+            raise InputError(
+                f"release {folder.name}: {folder / 'manifest.json'} {what} build.{', build.'.join(sorted(keys))}"
+            )
+    if data != DATA_SHA256:
+        raise InputError(
+            f"release {folder.name}: made from data of SHA-256 {str(data)[:16]}, here is {DATA_SHA256[:16]}"
+        )
     for name, recorded in files.items():
         path = folder / name
         if not path.is_file():
@@ -97,7 +128,10 @@ def check_release(settings: EnvironmentSettings, proxy_sizes: list[int], init: s
 
 
 def load_release(name: str, *, root: Path = ROOT, dtype: str = "float32") -> World:
-    """The world of a release, every file checked against its hash."""
+    """The world of a release, every file checked against its hash.
+
+    In the store it is known by its files and by what the manifest says of them (settings, metrics), not by who made it.
+    """
     folder = root / name
     manifest = read_release_manifest(folder)
     build = BuildSettings(**manifest["build"])
@@ -109,7 +143,11 @@ def load_release(name: str, *, root: Path = ROOT, dtype: str = "float32") -> Wor
         folder / GOLD,
         {size: folder / backbone_name(size) for size in build.backbone_sizes},
         facts=manifest["metrics"],
-        keys=(name, *(recorded["sha256"] for recorded in manifest["files"].values())),
+        keys=(
+            name,
+            digest({key: value for key, value in manifest.items() if key not in ("files", "made")}),
+            *(recorded["sha256"] for recorded in manifest["files"].values()),
+        ),
         dtype=dtype,
     )
 

@@ -242,6 +242,11 @@ def _validate_sizes(settings: Settings) -> None:
         require(same == [size], f"proxy.sizes={list(settings.proxy.sizes)}: {same} are one and the same model")
     if environment.release is None:
         build = environment.build
+        require(
+            build.gold_batch <= build.gold_groups,
+            f"environment.build.gold_batch={build.gold_batch}: allowed is up to "
+            f"environment.build.gold_groups={build.gold_groups}",
+        )
         _shape("environment.build.reference_size", build.reference_size, environment.vocab)
         _shape("environment.build.gold_size", build.gold_size, environment.vocab)
         for size in build.backbone_sizes:

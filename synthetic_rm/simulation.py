@@ -11,7 +11,9 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from synthetic_rm.build import Builder
+from synthetic_rm.checks import check_prompts
 from synthetic_rm.comparisons import draw_groups, held_out_groups, label_by_scores, split_groups
+from synthetic_rm.environments.reviews.environment import Reviews
 from synthetic_rm.estimators import ns_grid
 from synthetic_rm.losses import pair_margins
 from synthetic_rm.optimizers.best_of_n import Pool, draw_pool, open_pool, response_identity, score_pool
@@ -48,11 +50,18 @@ class Simulation:
     reporter: Reporter
 
     @cached_property
+    def builder(self) -> Builder:
+        return Builder(self.settings.environment, self.store, self.reporter, self.settings.runtime.dtype)
+
+    @cached_property
+    def environment(self) -> Reviews:
+        """Prompts and ratings: known before anything is trained."""
+        return self.builder.environment if self.settings.environment.release is None else self.world.environment
+
+    @cached_property
     def world(self) -> World:
-        s = self.settings
-        if s.environment.release is not None:
-            return load_release(s.environment.release, dtype=s.runtime.dtype)
-        return Builder(s.environment, self.store, self.reporter, s.runtime.dtype).world()
+        release = self.settings.environment.release
+        return self.builder.world() if release is None else load_release(release, dtype=self.settings.runtime.dtype)
 
     @cached_property
     def comparisons(self) -> Artifact:
@@ -182,7 +191,8 @@ class Simulation:
     def eval_prompts(self) -> np.ndarray:
         """Held-out prompts [prompts, P] on which optimizers are measured."""
         s = self.settings.best_of_n
-        prompts = self.world.environment.prompts("test")
+        check_prompts(self.settings, self.environment)
+        prompts = self.environment.prompts("test")
         order = np.random.default_rng(s.seed).permutation(len(prompts))[: s.prompts]
         return prompts[order]
 

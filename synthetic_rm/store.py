@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from synthetic_rm.errors import InputError
+from synthetic_rm.errors import InputError, require
 from synthetic_rm.provenance import digest, file_digest
 
 VERSIONS = {
@@ -76,7 +76,7 @@ class Store:
         identity = {"stage": stage, "version": VERSIONS[stage], "config": dict(config), "parents": list(parents)}
         key = digest(identity)
         path = self.root / stage / key[:20]
-        if path.exists():
+        if os.path.exists(path):
             manifest = read_manifest(path, key)
             check_contents(path, manifest)
             return Artifact(path, key, manifest, reused=True)
@@ -100,6 +100,30 @@ class Store:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         return Artifact(path, key, read_manifest(path, key), reused=False)
+
+
+def check_folder(key: str, path: Path) -> None:
+    """Refuse a path where no folder can be, before anything is made.
+
+    Raises:
+        InputError: a part of it is a file, its nearest folder cannot be written, or it is too long; the key is named.
+    """
+    whole = path.absolute()
+    try:
+        nearest = next(place for place in (whole, *whole.parents) if _is_there(place))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{key}={path}: cannot be a folder ({getattr(error, 'strerror', None) or error})") from error
+    writable = nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
+    require(writable, f"{key}={path}: {nearest} is not a folder that can be written")
+
+
+def _is_there(path: Path) -> bool:
+    """Unlike `Path.exists`, an OSError where a parent is a file or the path is too long."""
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def publish(scratch: Path, path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
@@ -14,10 +15,11 @@ import pytest
 import yaml
 
 from synthetic_rm import release
+from synthetic_rm.environments.reviews.ratings import COLUMNS, DATA_SHA256, load_snippets
 from synthetic_rm.errors import RunError
 from synthetic_rm.experiment import result_config
 from synthetic_rm.provenance import file_digest
-from synthetic_rm.settings import EnvironmentSettings, Settings, flatten
+from synthetic_rm.settings import BuildSettings, EnvironmentSettings, Settings, flatten
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "experiments" / "run.py"
@@ -93,6 +95,9 @@ CASES: list[tuple[list[str], list[str]]] = [
     (["scale=smoke", "environment.data=nowhere.tsv"], ["nowhere.tsv"]),
     (["environment.release=reviews-v0"], ["environment.release='reviews-v0'", "reviews-v1"]),
     (["proxy.seeds"], ["proxy.seeds"]),
+    (["environment.response_tokens=0"], ["environment.response_tokens=0"]),
+    (["scale=smoke", "environment.build.gold_batch=641"], ["environment.build.gold_batch=641", "gold_groups=640"]),
+    (["best_of_n.prompts=1528"], ["best_of_n.prompts=1528", "1527"]),
 ]
 
 
@@ -124,6 +129,64 @@ def test_ratings_that_cannot_be_read_are_named(command: Callable[..., Ended], tm
     assert set(contents(tmp_path)) == {"mine.tsv"}  # no artifact, no configuration of a run that never was
 
 
+Edit = Callable[[list[list[str]]], list[list[str]]]
+
+
+def some_data(tmp_path: Path, edit: Edit) -> str:
+    """One in 60 of the shipped snippets as [domain, id, ratings, text], edited, in a file of the user's own."""
+    rows = [[s.domain, s.id, " ".join(map(str, s.ratings)), s.text] for s in load_snippets()[::60]]
+    return own_data(tmp_path, "".join("\t".join(row) + "\n" for row in [list(COLUMNS), *edit(rows)]).encode())
+
+
+def few_editorials(rows: list[list[str]]) -> list[list[str]]:
+    return [*(row for row in rows if row[0] != "editorial"), *[row for row in rows if row[0] == "editorial"][:6]]
+
+
+def alike(rows: list[list[str]]) -> list[list[str]]:
+    return [[*row[:3], f"it is a fine film of the kind that i would see again {row[3]}"] for row in rows]
+
+
+TOO_LITTLE: dict[str, tuple[Edit, list[str], list[str]]] = {
+    "three snippets": (lambda rows: rows[:3], [], ["environment.data=", "3 snippets", "the split test"]),
+    "vocabulary": (lambda rows: rows[:40], ["environment.vocab=1500"], ["environment.vocab=1500", "at most"]),
+    "long prompts": (list, ["environment.prompt_tokens=400"], ["environment.prompt_tokens=400", "train"]),
+    "one beginning": (alike, [], ["environment.prompt_tokens=5", "validation"]),
+    "few of a domain": (few_editorials, [], ["environment.build.gold_group_size=8", "editorial", "train"]),
+    "few prompts": (list, ["best_of_n.prompts=300"], ["best_of_n.prompts=300", "distinct prompts"]),
+    "few to compare": (
+        list,
+        ["comparisons={labels: human, group_size: 30}", "environment.build.gold_group_size=2"],
+        ["comparisons.group_size=30", "validation"],
+    ),
+    "few to train on": (list, ["environment.build.batch=2000"], ["environment.build.batch=2000"]),
+    "one rating": (lambda rows: [[*r[:2], r[2].split()[0], r[3]] for r in rows], [], ["environment.data=", "1 rating"]),
+    "a domain of one": (lambda rows: [["mine", "1", "1 2", "what is this about"], *rows], [], ["gold_group_size=8"]),
+    "overall": (lambda rows: [["overall", *row[1:]] for row in rows], [], ["environment.data=", "'overall'"]),
+}
+
+
+@pytest.mark.parametrize("case", TOO_LITTLE)
+def test_data_that_does_not_suffice_is_told_before_anything_is_trained(
+    command: Callable[..., Ended], tmp_path: Path, case: str
+) -> None:
+    edit, words, named = TOO_LITTLE[case]
+    asked = ["scale=smoke", "environment.vocab=300", some_data(tmp_path, edit), *words, *folders(tmp_path)]
+    refused(command("runtime.progress=false", *asked), *named)
+    stages = {Path(name).parts[1] for name in contents(tmp_path) if name.startswith("store")}
+    assert stages <= {"tokenizer"} and not (tmp_path / "output").exists()
+
+
+@pytest.mark.parametrize("key", ["output", "store"])
+@pytest.mark.parametrize("place", ["file", "file/inside", "x" * 300, "y/" * 3000])
+def test_a_folder_that_cannot_be_is_told_before_anything_is_made(
+    command: Callable[..., Ended], tmp_path: Path, key: str, place: str
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    words = ["scale=smoke", *folders(tmp_path / "other"), f"{key}={tmp_path / place}"]
+    refused(command(*words), f"{key}={tmp_path}")
+    assert {name: content for name, (content, _) in contents(tmp_path).items()} == {"file": b"mine"}
+
+
 @pytest.fixture
 def released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A release to look at, of files that hold anything."""
@@ -135,7 +198,8 @@ def released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     defaults = EnvironmentSettings()
     manifest = {
         "files": {name: {"sha256": file_digest(folder / name), "bytes": 1} for name in names},
-        "build": {"backbone_sizes": [2000]},
+        "build": asdict(BuildSettings(backbone_sizes=[2000])),
+        "data_sha256": DATA_SHA256,
         "metrics": {},
         **{key: getattr(defaults, key) for key in ("vocab", "prompt_tokens", "response_tokens")},
     }
@@ -217,16 +281,10 @@ def test_a_run_without_a_result_ends_with_one_line_and_code_1(
     assert ended == Ended(1, "", f"error: nothing to fit: {tmp_path / 'output'}/runs.csv says which\n")
 
 
-@pytest.mark.parametrize(
-    ("words", "named"),
-    [
-        (["scale=smoke", "best_of_n.max_n=513"], ["best_of_n.max_n=513"]),
-        (["scale=smoke", "proxy.seeds=2.5"], ["proxy.seeds=2.5"]),
-    ],
-)
-def test_the_command_itself_ends_so(tmp_path: Path, words: list[str], named: list[str]) -> None:
+@pytest.mark.parametrize("word", ["best_of_n.max_n=513", "proxy.seeds=2.5"])
+def test_the_command_itself_ends_so(tmp_path: Path, word: str) -> None:
     """Once in a process of its own: what Hydra refuses and what the settings refuse."""
-    asked = [sys.executable, str(SCRIPT), *words, *folders(tmp_path)]
+    asked = [sys.executable, str(SCRIPT), "scale=smoke", word, *folders(tmp_path)]
     done = subprocess.run(asked, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    refused(Ended(done.returncode, done.stdout, done.stderr), *named)
+    refused(Ended(done.returncode, done.stdout, done.stderr), word)
     assert list(tmp_path.iterdir()) == []

@@ -1,8 +1,10 @@
 """A release gives back the world it was written from, and names whatever was damaged since."""
 
+import importlib.util
 import json
+import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from synthetic_rm.settings import BuildSettings, EnvironmentSettings
 from synthetic_rm.types import Responses
 from synthetic_rm.world import World, abstract_reward, abstract_trunk, network_for
 
+SCRIPT = Path(__file__).resolve().parents[1] / "experiments" / "build_environment.py"
 NAME, VOCAB, PROMPT, RESPONSE = "tiny-v1", 280, 4, 10
 BUILD = BuildSettings(reference_size=2_000, gold_size=4_000, backbone_sizes=[2_000, 4_000])
 SETTINGS = EnvironmentSettings(release=None, vocab=VOCAB, prompt_tokens=PROMPT, response_tokens=RESPONSE, build=BUILD)
@@ -105,9 +108,56 @@ def test_the_manifest_tells_the_files_and_how_they_were_made(made: World, folder
 
 def test_what_identifies_a_release_in_the_store_changes_with_any_of_its_files(folder: Path, tmp_path: Path) -> None:
     keys = load_release(NAME, root=folder.parent).keys
-    assert keys[0] == NAME and set(keys[1:]) == {file_digest(folder / name) for name in FILES}
+    assert keys[0] == NAME and set(keys[2:]) == {file_digest(folder / name) for name in FILES}
     other = write_release(world(1), SETTINGS, NAME, tmp_path / "other" / NAME, {})
-    assert set(load_release(NAME, root=other.parent).keys) & set(keys) == {NAME, file_digest(folder / FILES[0])}
+    assert set(load_release(NAME, root=other.parent).keys) & set(keys) == {*keys[:2], file_digest(folder / FILES[0])}
+
+
+def edited(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    edit(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+def test_what_the_manifest_says_of_gold_identifies_a_release_and_who_made_it_does_not(folder: Path) -> None:
+    keys = load_release(NAME, root=folder.parent).keys
+    edited(folder, lambda manifest: manifest["made"].update(commit="4567"))
+    assert load_release(NAME, root=folder.parent).keys == keys
+    edited(folder, lambda manifest: manifest["build"].update(gold_readout="last"))
+    last = load_release(NAME, root=folder.parent).keys
+    edited(folder, lambda manifest: manifest["metrics"]["gold"].update(reference_deviation=2.0))
+    assert len({keys, last, load_release(NAME, root=folder.parent).keys}) == 3
+
+
+@pytest.mark.parametrize("key", [field.name for field in fields(BuildSettings)])
+def test_no_default_stands_in_for_how_a_release_was_built(folder: Path, key: str) -> None:
+    edited(folder, lambda manifest: manifest["build"].pop(key))
+    assert f"lacks build.{key}" in refused(folder.parent)
+
+
+def test_settings_that_this_package_does_not_know_and_other_data_are_refused(folder: Path) -> None:
+    edited(folder, lambda manifest: manifest.update(data_sha256="0" * 64))
+    assert DATA_SHA256[:16] in refused(folder.parent)
+    edited(folder, lambda manifest: manifest["build"].update(gold_colour="red"))
+    assert "build.gold_colour" in refused(folder.parent)
+
+
+@pytest.mark.parametrize("place", ["file", "file/inside", "x" * 300, "y/" * 3000])
+def test_a_release_where_no_folder_can_be_is_refused_on_one_line(made: World, tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError) as error:
+        write_release(made, SETTINGS, NAME, tmp_path / place, {})
+    assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
+    assert (tmp_path / "file").read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_release_of_ones_own_data_is_refused(made: World, tmp_path: Path) -> None:
+    own = replace(made.environment, data=tmp_path / "mine.tsv")
+    for world, settings in ((made, replace(SETTINGS, data="mine.tsv")), (replace(made, environment=own), SETTINGS)):
+        with pytest.raises(InputError, match=r"environment\.data=.*mine\.tsv.*shipped"):
+            write_release(world, settings, NAME, tmp_path / NAME, {})
+    assert list(tmp_path.iterdir()) == []
 
 
 def _flip(path: Path) -> None:
@@ -156,7 +206,9 @@ def test_a_manifest_that_is_none_is_named(folder: Path, content: str) -> None:
     assert str(folder / "manifest.json") in refused(folder.parent)
 
 
-@pytest.mark.parametrize("key", ["files", "build", "metrics", "vocab", "prompt_tokens", "response_tokens"])
+@pytest.mark.parametrize(
+    "key", ["files", "build", "metrics", "data_sha256", "vocab", "prompt_tokens", "response_tokens"]
+)
 def test_a_manifest_that_lacks_a_part_is_named(folder: Path, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     path = folder / "manifest.json"
     path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != key}))
@@ -209,3 +261,22 @@ def test_the_licence_of_the_data_goes_with_the_models(folder: Path) -> None:
     copy_license(folder)
     source = Path(release.__file__).parent / "environments" / "reviews" / "data" / "LICENSE"
     assert (folder / "LICENSE").read_text() == source.read_text()
+
+
+@pytest.mark.parametrize("option", ["--output", "--store"])
+@pytest.mark.parametrize("place", ["file", "file/inside", "x" * 300])
+def test_nothing_is_trained_for_a_folder_that_cannot_be(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, option: str, place: str
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    spec = importlib.util.spec_from_file_location("build_script", SCRIPT)
+    assert spec is not None and spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    monkeypatch.setattr(script, "Builder", None)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [SCRIPT.name, option, str(tmp_path / place)])
+    assert script.main() == 2
+    out, err = capsys.readouterr()
+    assert out == "" and len(err.splitlines()) == 1 and f"error: {option}={tmp_path}" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

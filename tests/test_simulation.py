@@ -79,6 +79,10 @@ def test_held_out_prompts_are_distinct_and_of_the_test_split(made: Made) -> None
     assert len(prompts) == 4 and prompts <= everyone
     other = {tuple(row) for row in simulation(made, {"best_of_n.seed": 1}).eval_prompts().tolist()}
     assert other != prompts
+    most = len(everyone)
+    with pytest.raises(InputError, match=rf"best_of_n\.prompts={most + 1}: allowed is up to {most}"):
+        simulation(made, {"best_of_n.prompts": most + 1}).eval_prompts()
+    assert len(simulation(made, {"best_of_n.prompts": most}).eval_prompts()) == most
 
 
 def test_no_prompt_is_both_trained_on_and_held_out(made: Made) -> None:
@@ -212,7 +216,7 @@ def test_a_setting_changes_the_stages_it_bears_on_and_no_others(
 
 def tokenizer_key(made: Made, changes: dict[str, Any], folder: Path) -> str:
     environment = changed(changes, made.settings.environment)
-    return Builder(environment, Store(folder, ORIGIN), Reporter(False)).tokenizer().key
+    return Builder(environment, Store(folder, ORIGIN), Reporter(False)).tokenizer.key
 
 
 def test_the_users_ratings_are_known_by_their_content(made: Made, tmp_path: Path) -> None:
@@ -233,9 +237,9 @@ def test_shipped_ratings_are_known_by_their_hash(monkeypatch: pytest.MonkeyPatch
     assert data_sha256(EnvironmentSettings(data=None)) == DATA_SHA256
     monkeypatch.setattr(build, "DATA_SHA256", "0" * 64)
     store = KeyStore(Path("nowhere"), ORIGIN)
-    first = Builder(EnvironmentSettings(release=None), store, Reporter(False)).tokenizer().key
+    first = Builder(EnvironmentSettings(release=None), store, Reporter(False)).tokenizer.key
     monkeypatch.undo()
-    assert Builder(EnvironmentSettings(release=None), store, Reporter(False)).tokenizer().key != first
+    assert Builder(EnvironmentSettings(release=None), store, Reporter(False)).tokenizer.key != first
 
 
 def test_every_trained_model_tells_whether_it_stayed_finite(made: Made) -> None:
@@ -249,9 +253,9 @@ def test_a_model_that_did_not_stay_finite_is_recorded(
 ) -> None:
     train = getattr(build, name)
     monkeypatch.setattr(build, name, lambda *x, **y: train(*x, **y)._replace(finite=np.array([False])))
-    tokenizer, start, reference, *_ = made.world.stages
+    _, start, reference, *_ = made.world.stages
     builder = Builder(made.settings.environment, Store(tmp_path, ORIGIN), Reporter(False))
-    environment = builder.environment(tokenizer)
+    environment = made.world.environment
     made_now = (
         builder.reference(environment, start) if stage == "reference" else builder.gold(environment, start, reference)
     )

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from synthetic_rm.environments.reviews import human, ratings, tokenizer
 from synthetic_rm.environments.reviews.human import LabelKind, RaterAgreement
-from synthetic_rm.errors import require
+from synthetic_rm.errors import InputError, require
 from synthetic_rm.types import Comparisons, Responses
 
 SPLITS = ("train", "validation", "test")
@@ -149,5 +149,13 @@ def split_texts(data: Path | None = None) -> dict[str, list[ratings.Snippet]]:
 
 
 def train_reviews_tokenizer(data: Path | None = None, vocab: int = 1024) -> Tokenizer:
-    """The tokenizer of the environment: learned on the training split alone."""
-    return tokenizer.train_tokenizer([s.text for s in split_texts(data)["train"]], vocab)
+    """The tokenizer of the environment: learned on the training split alone.
+
+    Raises:
+        InputError: the file cannot be read, or its texts have no merges for so large a vocabulary.
+    """
+    texts = [s.text for s in split_texts(data)["train"]]
+    try:
+        return tokenizer.train_tokenizer(texts, vocab)
+    except InputError as error:
+        raise InputError(f"environment.vocab={vocab}: {error}") from error
