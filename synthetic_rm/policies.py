@@ -1,10 +1,12 @@
 """F3: a policy is a network read as a distribution over responses."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
 from synthetic_rm import sampling
-from synthetic_rm.token_kl import token_kl
+from synthetic_rm.token_kl import per_token_kl, token_kl
 from synthetic_rm.types import Array, Key, Network, Params, Policy, Responses
 
 
@@ -19,6 +21,26 @@ def response_logits(network: Network, params: Params, responses: Responses) -> A
     rows = jnp.concatenate([responses.prompt, responses.tokens], axis=-1)
     hidden = network.hidden(params, rows[:, :-1])
     return network.logits(params, hidden[:, responses.prompt.shape[-1] - 1 :])
+
+
+class TokenStatistics(NamedTuple):
+    """Of every response token, float32 [B, T], 0 beyond the response."""
+
+    log_prob: Array
+    reference_log_prob: Array
+    kl: Array
+    """exact KL(policy || reference) of the next token"""
+    entropy: Array
+
+
+def token_statistics(network: Network, params: Params, reference: Params, responses: Responses) -> TokenStatistics:
+    """What the policy and its reference make of responses [B], each network run once."""
+    ours, theirs = (response_logits(network, p, responses) for p in (params, reference))
+    log_p, log_q = (jax.nn.log_softmax(logits, axis=-1) for logits in (ours, theirs))
+    chosen = (jnp.take_along_axis(x, responses.tokens[..., None], axis=-1)[..., 0] for x in (log_p, log_q))
+    entropy = -jnp.sum(jnp.exp(log_p) * jnp.maximum(log_p, -1e30), axis=-1)
+    mask = response_mask(responses)
+    return TokenStatistics(*(jnp.where(mask, x, 0.0) for x in (*chosen, per_token_kl(ours, theirs), entropy)))
 
 
 def policy(network: Network) -> Policy:

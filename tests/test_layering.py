@@ -15,7 +15,7 @@ FLOORS = {
     for floor, names in enumerate(
         (
             "types errors progress runtime provenance",
-            "divergences token_kl estimators losses recalibration weights",
+            "divergences token_kl estimators losses advantages policy_losses recalibration weights",
             "networks ladder sampling",
             "policies rewards scoring",
             "environments",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from synthetic_rm.networks import transformer
-from synthetic_rm.policies import policy, response_mask
+from synthetic_rm.policies import policy, response_logits, response_mask, token_statistics
 from synthetic_rm.token_kl import k1, k3
 from synthetic_rm.types import EOS, PAD, Array, Network, Params, Policy, Responses, Shape
 
@@ -133,3 +133,16 @@ def test_the_mask_counts_the_tokens_of_the_response(world: World) -> None:
     grouped = jax.tree.map(lambda x: x[None], world.responses)
     np.testing.assert_array_equal(response_mask(grouped)[0].sum(-1), world.responses.length)
     assert np.all(np.asarray(response_mask(world.responses))[:, 0])
+
+
+def test_token_statistics_are_those_of_the_policy_and_its_reference(world: World) -> None:
+    network = transformer(SHAPE)
+    found = jax.jit(token_statistics, static_argnums=0)(network, world.ours, world.reference, world.responses)
+    np.testing.assert_allclose(found.log_prob, world.log_prob(world.ours, world.responses), atol=1e-5)
+    np.testing.assert_allclose(found.reference_log_prob, world.log_prob(world.reference, world.responses), atol=1e-5)
+    kl = world.kl(world.ours, world.reference, world.responses)
+    np.testing.assert_allclose(found.kl.sum(-1), kl, rtol=1e-4, atol=1e-5)
+    log_prob = jax.nn.log_softmax(response_logits(network, world.ours, world.responses), axis=-1)
+    entropy = -(np.exp(log_prob) * log_prob).sum(-1)
+    mask = np.asarray(response_mask(world.responses))
+    np.testing.assert_allclose(found.entropy, np.where(mask, entropy, 0.0), rtol=1e-4, atol=1e-5)

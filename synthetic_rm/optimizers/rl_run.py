@@ -1,0 +1,181 @@
+"""F6: the host's side of policy gradient: lanes run in chunks and are shown at even distances from the reference."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from synthetic_rm.errors import require
+from synthetic_rm.optimizers.rl import Hyper, Metrics, Program, RLState
+from synthetic_rm.optimizers.rl_step import init_state, run_chunk
+from synthetic_rm.runtime import concurrently
+from synthetic_rm.training.supervised import TokenRows
+from synthetic_rm.types import Key, Params, RewardModel
+
+COLLAPSED = 1e-3
+"""nats per token: a policy of less entropy says one thing only and learns nothing more"""
+
+
+class Lane(NamedTuple):
+    """One optimization: a proxy, where its value function starts, its key and its numbers."""
+
+    proxy: RewardModel
+    value: Params | None
+    key: Key
+    hyper: Hyper
+
+
+class Course(NamedTuple):
+    """How far lanes run and where they are shown."""
+
+    spacing: float
+    """of the points at which a lane is shown, in sqrt(KL)"""
+    kl_budget: float
+    """nats: a lane ends at the first rollout beyond"""
+    max_steps: int
+    """iterations: a lane ends after so many"""
+    show_every: int
+    """iterations: a lane that reached no new point for so many is shown all the same"""
+
+
+class LaneResult(NamedTuple):
+    status: str
+    """"kl_budget", "max_steps", "collapsed" or "nonfinite\""""
+    params: Params
+    """of the policy last shown; of a lane that was not finite, the last finite one"""
+    history: Metrics
+    """of every iteration: numpy [steps]"""
+
+
+OnPoint = Callable[[int, int, Params], None]
+"""(lane, updates made, policy): what measures is called here, and gives nothing back that a lane could depend on."""
+OnChunk = Callable[[int, Metrics], None]
+"""(lane, metrics of the chunk's iterations)"""
+
+
+class _Progress:
+    """Where one lane is, for the host."""
+
+    def __init__(self, course: Course):
+        self.course, self.status = course, ""
+        self.next_point, self.last_shown = course.spacing, 0
+        self.chunks: list[Metrics] = []
+        self.steps = 0
+
+    @property
+    def target(self) -> float:
+        return min(self.next_point**2, self.course.kl_budget)
+
+    @property
+    def room(self) -> int:
+        """Iterations until the lane has to be looked at."""
+        return min(self.last_shown + self.course.show_every, self.course.max_steps) - self.steps
+
+    def take(self, metrics: Metrics, alive: bool) -> bool:
+        """Account for a chunk; whether the policy of its last rollout is to be shown."""
+        self.chunks.append(metrics)
+        self.steps += len(metrics.kl)
+        kl, undone = float(metrics.kl[-1]), bool(metrics.undone[-1])
+        if not alive:
+            self.status = "nonfinite"
+            return False
+        if metrics.entropy[-1] < COLLAPSED and not undone:
+            self.status = "collapsed"
+        elif kl >= self.course.kl_budget and not undone:
+            self.status = "kl_budget"
+        elif self.steps >= self.course.max_steps:
+            self.status = "max_steps"
+        shown = bool(self.status) or (kl >= self.target and not undone) or self.room <= 0
+        if shown:
+            self.last_shown = self.steps
+            self.next_point = self.course.spacing * (math.floor(math.sqrt(max(kl, 0.0)) / self.course.spacing) + 1)
+        return shown
+
+
+def check_proxy(program: Program, proxy: Any) -> None:
+    """The proxy reads the policy's tokens.
+
+    Raises:
+        InputError: it is of another vocabulary.
+    """
+    network = getattr(proxy, "network", None)
+    theirs, ours = getattr(getattr(network, "shape", None), "vocab", None), program.network.shape.vocab
+    require(theirs in (None, ours), f"proxy of vocabulary {theirs}: the policy's is {ours}, they must be the same")
+
+
+def optimize(
+    program: Program,
+    reference: Params,
+    prompts: np.ndarray,
+    lanes: Sequence[Lane],
+    course: Course,
+    *,
+    width: int = 1,
+    ptx: TokenRows | None = None,
+    on_point: OnPoint,
+    on_chunk: OnChunk | None = None,
+) -> list[LaneResult]:
+    """Optimize the reference against every lane's proxy.
+
+    Args:
+        prompts: [M, P] prompts that rollouts answer.
+        lanes: proxies of one shape; no lane's result depends on the others.
+        width: lanes under one vmap; groups of so many run side by side on the processors there are.
+        ptx: rows of text for the language-model term, where the program has one.
+        on_point: called at the reference, then whenever a rollout passed a multiple of `course.spacing`, and at the
+            end, with the policy that the rollout was drawn from; from the group's own thread.
+    Raises:
+        InputError: a proxy is of another vocabulary, or there are fewer prompts than an iteration takes.
+    """
+    for lane in lanes:
+        check_proxy(program, lane.proxy)
+    require(
+        len(prompts) >= program.prompts,
+        f"rl.prompts={program.prompts}: allowed is up to the {len(prompts)} prompts there are",
+    )
+    shared = (reference, jnp.asarray(prompts), ptx)
+
+    def run_group(first: int) -> list[LaneResult]:
+        group = range(first, min(first + width, len(lanes)))
+        members = [lanes[min(first + i, group.stop - 1)] for i in range(width)]
+        states = [init_state(reference, lane.value, lane.key, lane.hyper.kl_coef) for lane in members]
+        state: RLState = jax.tree.map(lambda *x: jnp.stack(x), *states)
+        hyper = jax.tree.map(lambda *x: jnp.asarray(x, jnp.float32), *(lane.hyper for lane in members))
+        proxies = jax.tree.map(lambda *x: jnp.stack(x), *(lane.proxy for lane in members))
+        progress = [_Progress(course) for _ in group]
+        shown = [reference for _ in group]
+        for lane in group:
+            on_point(lane, 0, reference)
+        while not all(p.status for p in progress):
+            running = [i for i, p in enumerate(progress) if not p.status]
+            active = np.isin(np.arange(width), running)
+            target = [progress[i].target if i in running else np.inf for i in range(width)]
+            limit = min(progress[i].room for i in running)
+            state, metrics, done = run_chunk(
+                state,
+                hyper,
+                proxies,
+                jnp.asarray(active),
+                jnp.asarray(target, jnp.float32),
+                jnp.asarray(limit, jnp.int32),
+                *shared,
+                program=program,
+                size=min(course.show_every, course.max_steps),
+            )
+            host = jax.tree.map(lambda x, made=int(done): np.asarray(x)[:made], metrics)
+            for i in running:
+                mine = Metrics(*(x[:, i] for x in host))
+                if on_chunk is not None:
+                    on_chunk(group[i], mine)
+                if progress[i].take(mine, bool(state.alive[i])):
+                    shown[i] = jax.tree.map(lambda x, i=i: x[i], state.before.policy)
+                    on_point(group[i], progress[i].steps - 1, shown[i])
+        return [
+            LaneResult(p.status, shown[i], jax.tree.map(lambda *x: np.concatenate(x), *p.chunks))
+            for i, p in enumerate(progress)
+        ]
+
+    return [result for group in concurrently(run_group, range(0, len(lanes), width)) for result in group]
