@@ -49,6 +49,9 @@ def check_environment(settings: Settings, environment: Reviews) -> None:
             f"environment.prompt_tokens={s.prompt_tokens}: the split {split} has no prompt that an earlier one has not",
         )
     check_prompts(settings, environment)
+    if settings.rl.method is not None:
+        wanted, found = settings.rl.prompts, len(environment.prompts("train"))
+        require(wanted <= found, f"rl.prompts={wanted}: allowed is up to {found}, the distinct training prompts")
     if settings.comparisons.labels == "human":
         for split in ("train", "validation"):
             _check_groups(environment, split, "comparisons.group_size", settings.comparisons.group_size)

@@ -8,7 +8,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from synthetic_rm.errors import InputError
-from synthetic_rm.settings import Settings, validate
+from synthetic_rm.settings import Settings
+from synthetic_rm.settings_checks import validate
 
 ERRORS = (HydraException, OmegaConfBaseException)
 """What Hydra raises for input it cannot use."""

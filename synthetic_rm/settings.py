@@ -1,24 +1,18 @@
-"""F7: what a run is made of, as typed, frozen settings, and the checks that need no compile.
+"""F7: what a run is made of, as typed, frozen settings. `settings_checks.py` says which of them can be.
 
 `config.py` makes Hydra groups of these; library users can build them directly. Every default is the laptop preset's.
 """
 
-import math
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
-
-from synthetic_rm.comparisons import held_out_groups
-from synthetic_rm.errors import InputError, require
-from synthetic_rm.ladder import shape_for_budget
-from synthetic_rm.types import Shape
 
 LABELS = ("hard", "soft", "sampled", "human")
 INITS = ("scratch", "backbone")
 READOUTS = ("last", "mean")
 DTYPES = ("float32", "bfloat16")
 RELEASES = ("reviews-v1",)
-MOST = 2**31 - 1
-"""the largest whole number of any key: seeds and array sizes are 32-bit"""
+METHODS = ("ppo", "rloo", "grpo", "dr_grpo")
+VALUE_STARTS = ("proxy", "reference", "fresh")
 
 
 @dataclass(frozen=True)
@@ -110,11 +104,69 @@ class BestOfNSettings:
 
 
 @dataclass(frozen=True)
+class RLSettings:
+    """Policy gradient against the proxies; rewards are in standard deviations of the proxy over reference responses."""
+
+    method: str | None = "ppo"
+    """or "rloo", "grpo", "dr_grpo"; null: no RL"""
+    proxy_seeds: int = 3
+    """proxies of each size that are optimized against, of the `proxy.seeds` there are"""
+    policy_seeds: int = 1
+    """runs against each of them"""
+    prompts: int = 64
+    """training prompts answered in an iteration"""
+    samples: int = 4
+    """responses to each of them"""
+    epochs: int = 1
+    """passes over the responses of an iteration"""
+    minibatches: int = 4
+    """parts of a pass, an update each"""
+    learning_rate: float = 3e-4
+    warmup: float = 5.0
+    """iterations of linear warm-up"""
+    value_learning_rate: float = 3e-3
+    value_start: str = "proxy"
+    """network and trunk that the value function starts from: the "proxy", the "reference", or a "fresh" reference"""
+    clip: float = 0.2
+    """largest relative change of a token's probability that is rewarded"""
+    value_clip: float | None = None
+    gae_lambda: float = 0.95
+    gamma: float = 1.0
+    kl_coef: float = 0.0
+    """penalty on ln(policy / reference) of every token, in rewards per nat"""
+    kl_target: float | None = None
+    """nats that an adaptive `kl_coef` steers to; null: it is fixed"""
+    ptx_coef: float = 0.0
+    """weight of the language-model loss on demonstrations (InstructGPT's PPO-ptx)"""
+    ptx_rows: int = 32
+    """demonstrations in each update's language-model loss"""
+    kl_budget: float = 100.0
+    """nats: a run ends at the first rollout beyond"""
+    spacing: float = 0.5
+    """of the points measured, in sqrt(KL)"""
+    max_jump: float = 1.0
+    """growth of sqrt(KL) beyond which an iteration is undone and taken again at half the rate"""
+    max_steps: int = 400
+    """iterations: a run ends after so many"""
+    measure_every: int = 40
+    """iterations after which a run that reached no new point is measured all the same"""
+    measure_samples: int = 8
+    """responses to each held-out prompt (those of `best_of_n`) at each point"""
+    vmap_width: int = 1
+    """runs under one vmap; 1 is fastest on a CPU, the number of runs on an accelerator"""
+    table_prompts: int = 3
+    """prompts in the table of samples along a run"""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class FitSettings:
     resamples: int = 2_000
     level: float = 0.95
     held_out_kl: float = 6.0
-    """nats: forms are fitted up to here and scored beyond"""
+    """nats of best-of-n: forms are fitted up to here and scored beyond"""
+    rl_held_out_kl: float = 36.0
+    """the same for RL"""
 
 
 @dataclass(frozen=True)
@@ -138,6 +190,7 @@ class Settings:
     comparisons: ComparisonSettings = field(default_factory=ComparisonSettings)
     proxy: ProxySettings = field(default_factory=ProxySettings)
     best_of_n: BestOfNSettings = field(default_factory=BestOfNSettings)
+    rl: RLSettings = field(default_factory=RLSettings)
     fit: FitSettings = field(default_factory=FitSettings)
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
 
@@ -149,118 +202,3 @@ def flatten(settings: Any, prefix: str = "") -> dict[str, Any]:
         value, key = getattr(settings, item.name), f"{prefix}{item.name}"
         flat.update(flatten(value, f"{key}.") if is_dataclass(value) else {key: value})
     return flat
-
-
-def _one_of(flat: dict[str, Any], key: str, allowed: tuple[str, ...]) -> None:
-    require(flat[key] in allowed, f"{key}={flat[key]!r}: allowed are {', '.join(allowed)}")
-
-
-def _at_least(flat: dict[str, Any], low: float, *keys: str) -> None:
-    for key in keys:
-        value = flat[key]
-        high = MOST if isinstance(value, int) else math.inf
-        good = value is None or low <= value <= high
-        require(
-            good, f"{key}={value}: allowed is {low:g} or more" + (f", up to {MOST:,}" if value and value > high else "")
-        )
-
-
-def _between(flat: dict[str, Any], key: str, low: float, high: float) -> None:
-    require(low < flat[key] < high, f"{key}={flat[key]}: allowed is above {low:g} and below {high:g}")
-
-
-def validate(settings: Settings) -> None:
-    """Check every value and every combination that can be checked before a model is built.
-
-    Raises:
-        InputError: one line with the key, the value, and what is allowed.
-    """
-    flat = flatten(settings)
-    _one_of(flat, "environment.name", ("reviews",))
-    _one_of(flat, "comparisons.labels", LABELS)
-    _one_of(flat, "proxy.init", INITS)
-    _one_of(flat, "proxy.readout", READOUTS)
-    _one_of(flat, "environment.build.gold_readout", READOUTS)
-    _one_of(flat, "runtime.dtype", DTYPES)
-    if settings.environment.release is not None:
-        _one_of(flat, "environment.release", RELEASES)
-    positive = [f"environment.build.{f.name}" for f in fields(BuildSettings) if f.type in (int, "int")]
-    _at_least(flat, 1, *(key for key in positive if not key.endswith("seed")))
-    _at_least(flat, 0, "environment.build.seed", "comparisons.seed", "best_of_n.seed", "runtime.threads")
-    _at_least(flat, 2, "environment.prompt_tokens", "comparisons.group_size", "environment.build.gold_group_size")
-    _at_least(flat, 2, "best_of_n.prompts", "comparisons.num")
-    _at_least(flat, 1, "environment.response_tokens", "proxy.seeds", "proxy.batch", "proxy.vmap_width")
-    _at_least(flat, 3, "best_of_n.samples", "best_of_n.max_n", "best_of_n.points")
-    _at_least(flat, 1, "best_of_n.prompts_at_once", "best_of_n.samples_at_once", "best_of_n.table_prompts")
-    _at_least(flat, 260, "environment.vocab")
-    _at_least(flat, 100, "fit.resamples")
-    _between(flat, "fit.level", 0, 1)
-    dropout = settings.environment.build.gold_token_dropout
-    require(0 <= dropout < 1, f"environment.build.gold_token_dropout={dropout}: allowed is 0 to below 1")
-    _between(flat, "comparisons.held_out", 0, 1)
-    for key in ("proxy.epochs", "environment.build.sft_epochs", "fit.held_out_kl"):
-        _between(flat, key, 0, math.inf)
-    _between(flat, "environment.build.gold_learning_rate", 0, 10)
-    for key in ("output", "store"):
-        require(flat[key] != "", f"{key}='': allowed is the path of a folder")
-    if settings.proxy.learning_rate is not None:
-        _between(flat, "proxy.learning_rate", 0, 10)
-    require(
-        0 <= settings.comparisons.noise <= 0.5, f"comparisons.noise={settings.comparisons.noise}: allowed is 0 to 0.5"
-    )
-    _validate_combinations(settings)
-
-
-def _validate_combinations(settings: Settings) -> None:
-    sizes, best_of_n, environment = settings.proxy.sizes, settings.best_of_n, settings.environment
-    require(len(sizes) > 0, "proxy.sizes=[]: at least one size is needed")
-    require(len(set(sizes)) == len(sizes), f"proxy.sizes={list(sizes)}: a size is given twice")
-    largest = best_of_n.max_n
-    require(
-        largest is None or largest <= best_of_n.samples,
-        f"best_of_n.max_n={largest}: allowed is up to best_of_n.samples={best_of_n.samples}",
-    )
-    training = settings.comparisons.num - held_out_groups(settings.comparisons.num, settings.comparisons.held_out)
-    require(
-        settings.proxy.batch <= training,
-        f"proxy.batch={settings.proxy.batch}: allowed is up to the {training} comparisons to train on",
-    )
-    require(
-        environment.release is None or (environment.data is None),
-        f"environment.data={environment.data!r}: needs environment.release=null, a release has its own data",
-    )
-    if settings.comparisons.labels == "human" and settings.comparisons.noise > 0:
-        raise InputError(f"comparisons.noise={settings.comparisons.noise}: allowed with labels=human is 0")
-    _validate_sizes(settings)
-
-
-def _validate_sizes(settings: Settings) -> None:
-    environment = settings.environment
-    shapes = [_shape("proxy.sizes", size, environment.vocab) for size in settings.proxy.sizes]
-    for size, shape in zip(settings.proxy.sizes, shapes, strict=True):
-        same = [other for other, found in zip(settings.proxy.sizes, shapes, strict=True) if found == shape]
-        require(same == [size], f"proxy.sizes={list(settings.proxy.sizes)}: {same} are one and the same model")
-    if environment.release is None:
-        build = environment.build
-        require(
-            build.gold_batch <= build.gold_groups,
-            f"environment.build.gold_batch={build.gold_batch}: allowed is up to "
-            f"environment.build.gold_groups={build.gold_groups}",
-        )
-        _shape("environment.build.reference_size", build.reference_size, environment.vocab)
-        _shape("environment.build.gold_size", build.gold_size, environment.vocab)
-        for size in build.backbone_sizes:
-            _shape("environment.build.backbone_sizes", size, environment.vocab)
-        if settings.proxy.init == "backbone":
-            missing = sorted(set(settings.proxy.sizes) - set(build.backbone_sizes))
-            require(
-                not missing,
-                f"proxy.sizes={missing}: proxy.init=backbone needs them in environment.build.backbone_sizes",
-            )
-
-
-def _shape(key: str, size: int, vocab: int) -> Shape:
-    try:
-        return shape_for_budget(size, vocab)
-    except InputError as error:
-        raise InputError(f"{key}: {error}") from error

@@ -97,6 +97,16 @@ CASES: list[tuple[list[str], list[str]]] = [
     (["proxy.seeds"], ["proxy.seeds"]),
     (["environment.response_tokens=0"], ["environment.response_tokens=0"]),
     (["scale=smoke", "environment.build.gold_batch=641"], ["environment.build.gold_batch=641", "gold_groups=640"]),
+    (["rl.method=dpo"], ["rl.method='dpo'", "ppo", "grpo"]),
+    (["rl.kl_coef=-0.1"], ["rl.kl_coef=-0.1", "0 or more"]),
+    (["rl.minibatches=7"], ["rl.minibatches=7", "256 responses", "rl.prompts=64"]),
+    (["rl.kl_budget=0.1"], ["rl.kl_budget=0.1", "0.25 nats", "rl.spacing=0.5"]),
+    (["rl.max_jump=40"], ["rl.max_jump=40", "rl.kl_budget=100"]),
+    (["rl.method=rloo", "rl.samples=1"], ["rl.samples=1", "rl.method=rloo"]),
+    (["rl.kl_target=5"], ["rl.kl_coef=0", "rl.kl_target=5"]),
+    (["rl.proxy_seeds=7"], ["rl.proxy_seeds=7", "proxy.seeds=6"]),
+    (["rl.gae_lambda=1.5"], ["rl.gae_lambda=1.5", "0 to 1"]),
+    (["rl.prompts=40000"], ["rl.prompts=40000", "distinct training prompts"]),
     (["best_of_n.prompts=1528"], ["best_of_n.prompts=1528", "1527"]),
 ]
 

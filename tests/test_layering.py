@@ -21,7 +21,7 @@ FLOORS = {
             "environments",
             "comparisons training",
             "optimizers",
-            "settings store world build checks release simulation measuring run_rows results",
+            "settings settings_checks store world build checks release simulation measuring run_rows results",
             "analysis",
             "config experiment",
         )

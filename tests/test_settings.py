@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from synthetic_rm import runtime
 from synthetic_rm.errors import InputError
-from synthetic_rm.settings import DTYPES, INITS, LABELS, Settings, flatten, validate
+from synthetic_rm.settings import DTYPES, INITS, LABELS, METHODS, VALUE_STARTS, Settings, flatten
+from synthetic_rm.settings_checks import validate
 
 BUILT = {"environment.release": None}
 NAN, INF = float("nan"), float("inf")
@@ -50,7 +51,7 @@ def test_flat_keys_are_those_of_every_field_and_find_their_value() -> None:
     assert (flat["best_of_n.samples"], flat["environment.build.seed"]) == (77, 5)
     assert not any(dataclasses.is_dataclass(value) for value in flat.values())
     groups = [f.name for f in dataclasses.fields(Settings) if dataclasses.is_dataclass(getattr(Settings(), f.name))]
-    assert len(groups) == 6 and all(any(key.startswith(f"{group}.") for key in flat) for group in groups)
+    assert len(groups) == 7 and all(any(key.startswith(f"{group}.") for key in flat) for group in groups)
     assert list(flat) == list(flatten(Settings()))
 
 
@@ -106,6 +107,44 @@ BAD: list[tuple[str, Any]] = [
     ("best_of_n.samples_at_once", -8),
     ("best_of_n.table_prompts", 0),
     ("best_of_n.seed", -1),
+    ("rl.method", "reinforce"),
+    ("rl.proxy_seeds", 0),
+    ("rl.proxy_seeds", 7),
+    ("rl.policy_seeds", 0),
+    ("rl.prompts", 0),
+    ("rl.samples", 0),
+    ("rl.epochs", 0),
+    ("rl.minibatches", 0),
+    ("rl.minibatches", 7),
+    ("rl.learning_rate", 0.0),
+    ("rl.value_learning_rate", NAN),
+    ("rl.value_start", "gold"),
+    ("rl.warmup", -1.0),
+    ("rl.warmup", INF),
+    ("rl.clip", 0.0),
+    ("rl.value_clip", -0.2),
+    ("rl.gae_lambda", 1.01),
+    ("rl.gamma", -0.1),
+    ("rl.gamma", NAN),
+    ("rl.kl_coef", -0.01),
+    ("rl.kl_coef", NAN),
+    ("rl.kl_coef", INF),
+    ("rl.kl_target", 0.0),
+    ("rl.ptx_coef", -1.0),
+    ("rl.ptx_rows", 0),
+    ("rl.kl_budget", 0.25),
+    ("rl.kl_budget", INF),
+    ("rl.spacing", 0.0),
+    ("rl.spacing", 10.0),
+    ("rl.max_jump", 10.0),
+    ("rl.max_jump", 0.0),
+    ("rl.max_steps", 0),
+    ("rl.measure_every", 0),
+    ("rl.measure_samples", 1),
+    ("rl.vmap_width", 0),
+    ("rl.table_prompts", 0),
+    ("rl.seed", -1),
+    ("fit.rl_held_out_kl", 0.0),
     ("fit.resamples", 99),
     ("fit.level", 1.0),
     ("fit.level", NAN),
@@ -164,6 +203,12 @@ COMBINATIONS: list[tuple[dict[str, Any], list[str]]] = [
     ({"comparisons.num": 2, "comparisons.held_out": 0.9, "proxy.batch": 1}, ["proxy.batch=1", " 0 "]),
     ({"environment.data": "mine.tsv"}, ["environment.data='mine.tsv'", "environment.release=null"]),
     ({"comparisons.labels": "human", "comparisons.noise": 0.2}, ["comparisons.noise=0.2", "labels=human"]),
+    ({"rl.prompts": 10, "rl.samples": 3, "rl.minibatches": 4}, ["rl.minibatches=4", "30 responses"]),
+    ({"rl.method": "grpo", "rl.samples": 1}, ["rl.samples=1", "rl.method=grpo"]),
+    ({"rl.kl_target": 5.0}, ["rl.kl_coef=0.0", "rl.kl_target=5.0"]),
+    ({"rl.kl_budget": 4.0, "rl.spacing": 2.0}, ["rl.kl_budget=4.0", "rl.spacing=2.0"]),
+    ({"rl.kl_budget": 9.0, "rl.max_jump": 3.0}, ["rl.max_jump=3.0", "rl.kl_budget=9.0"]),
+    ({"proxy.seeds": 2, "rl.proxy_seeds": 3}, ["rl.proxy_seeds=3", "proxy.seeds=2"]),
 ]
 
 
@@ -184,6 +229,9 @@ def test_values_that_cannot_be_together_are_named(changes: dict[str, Any], named
         {"comparisons.noise": 0.5, "comparisons.labels": "soft"},
         BUILT | {"proxy.init": "backbone", "proxy.sizes": [2_000, 80_000]},
         {"environment.build.reference_size": 60},  # not used with a release
+        {"proxy.seeds": 2, "rl.method": None},
+        {"rl.prompts": 5, "rl.samples": 3, "rl.minibatches": 15, "rl.kl_budget": 0.26, "rl.max_jump": 0.4},
+        {"rl.samples": 1, "rl.gae_lambda": 0.0, "rl.gamma": 1.0, "rl.warmup": 0.0, "rl.kl_coef": 0.0},
     ],
 )
 def test_values_at_the_edge_of_what_is_allowed_are(changes: dict[str, Any]) -> None:
@@ -195,7 +243,7 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "environment.release": st.sampled_from(["reviews-v1", None]),
     "environment.prompt_tokens": st.integers(2, 50),
     "environment.response_tokens": st.integers(1, 500),
-    "environment.build.gold_groups": counts,
+    "environment.build.gold_groups": st.integers(16, 100_000),
     "environment.build.gold_learning_rate": st.floats(1e-6, 0.5),
     "environment.build.sft_epochs": st.floats(0.01, 50),
     "comparisons.num": st.integers(100, 1_000_000),
@@ -208,12 +256,23 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
         st.sampled_from([2_000, 6_000, 20_000, 70_000, 300_000, 2_000_000]), min_size=1, unique=True
     ),
     "proxy.seeds": counts,
+    "rl.method": st.sampled_from([*METHODS, None]),
+    "rl.value_start": st.sampled_from(VALUE_STARTS),
+    "rl.prompts": counts.map(lambda count: 4 * count),
+    "rl.samples": st.integers(2, 64),
+    "rl.kl_coef": st.floats(0, 10),
+    "rl.gae_lambda": st.floats(0, 1),
+    "rl.clip": st.floats(1e-3, 5),
+    "rl.value_clip": st.none() | st.floats(1e-3, 5),
+    "rl.kl_budget": st.floats(1.1, 1e4),
+    "rl.spacing": st.floats(0.01, 1.0),
+    "rl.max_jump": st.floats(0.01, 1.0),
     "proxy.init": st.sampled_from([kind for kind in INITS if kind != "backbone"]),
     "proxy.epochs": st.floats(0.01, 100),
     "proxy.learning_rate": st.none() | st.floats(1e-9, 9),
     "best_of_n.prompts": counts,
     "best_of_n.samples": st.integers(5_000, 1_000_000),
-    "best_of_n.max_n": st.none() | st.integers(3, 5_000),
+    "best_of_n.max_n": st.none() | st.integers(3, 4_096),
     "best_of_n.points": st.integers(3, 200),
     "fit.resamples": st.integers(100, 10**6),
     "fit.level": st.floats(0.01, 0.999),

@@ -10,7 +10,8 @@ import pytest
 from synthetic_rm.environments.reviews.ratings import COLUMNS, load_snippets
 from synthetic_rm.progress import Reporter
 from synthetic_rm.results import Tables, best_of_n_tables
-from synthetic_rm.settings import BuildSettings, EnvironmentSettings, Settings, validate
+from synthetic_rm.settings import BuildSettings, EnvironmentSettings, Settings
+from synthetic_rm.settings_checks import validate
 from synthetic_rm.simulation import Simulation
 from synthetic_rm.store import Store
 from synthetic_rm.world import World
@@ -78,6 +79,7 @@ def _made(folder: Path) -> Made:
     sizes |= {"proxy.readout": "last"}
     sizes |= {"best_of_n.prompts": 4, "best_of_n.samples": 48, "best_of_n.points": 6, "best_of_n.table_prompts": 2}
     sizes |= {"best_of_n.prompts_at_once": 2, "best_of_n.samples_at_once": 24, "fit.resamples": 100}
+    sizes |= {"rl.method": None}
     settings = changed(sizes, Settings(scale="tiny", environment=environment))
     first = Simulation(settings, Store(folder / "store", ORIGIN), Reporter(False))
     return Made(settings, folder / "store", first.world, best_of_n_tables(first))
