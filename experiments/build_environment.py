@@ -1,7 +1,8 @@
 """Rebuild the shipped environment release from the human ratings: python experiments/build_environment.py
 
-Trains reference policy, gold and backbones (about half an hour on 2 CPU cores) through the store and writes the
-release. The shipped files were made so; on another machine the weights agree in all but their last digits.
+Trains reference policy, gold and backbones (about 15 minutes on 2 CPU cores) through the store and writes the
+release. The shipped files were made so; on another machine the weights agree in all but their last digits. An older
+release (--name) is trained as its manifest says, by today's code.
 """
 
 import argparse
@@ -14,12 +15,17 @@ from synthetic_rm.build import Builder
 from synthetic_rm.errors import InputError
 from synthetic_rm.progress import Reporter
 from synthetic_rm.provenance import describe
-from synthetic_rm.release import ROOT, copy_license, write_release
+from synthetic_rm.release import ROOT, copy_license, read_release_manifest, write_release
 from synthetic_rm.runtime import prepare
-from synthetic_rm.settings import EnvironmentSettings
+from synthetic_rm.settings import RELEASES, BuildSettings, EnvironmentSettings
 from synthetic_rm.store import Store, check_folder
 
-NAME = "reviews-v1"
+
+def build_settings(name: str) -> BuildSettings:
+    """How a release is built: the newest as the defaults say, an older one as its manifest does."""
+    if name == RELEASES[-1]:
+        return BuildSettings()
+    return BuildSettings(**read_release_manifest(ROOT / name)["build"])
 
 
 def refuse(error: InputError) -> int:
@@ -31,28 +37,27 @@ def refuse(error: InputError) -> int:
 def main() -> int:
     """The command, with its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--output", type=Path, default=Path("results/releases") / NAME, help="folder to write (default: %(default)s)"
-    )
+    parser.add_argument("--name", choices=RELEASES, default=RELEASES[-1], help="release (default: %(default)s)")
+    parser.add_argument("--output", type=Path, help="folder to write (default: results/releases/NAME)")
     parser.add_argument("--store", type=Path, default=Path("results/store"), help="folder of finished stages")
     parser.add_argument(
         "--install", action="store_true", help="write into the package, in place of the shipped release"
     )
     options = parser.parse_args()
-    folder = ROOT / NAME if options.install else options.output
+    folder = ROOT / options.name if options.install else options.output or Path("results/releases") / options.name
     try:
         check_folder("--output", folder)
         check_folder("--store", options.store)
+        settings = EnvironmentSettings(release=None, build=build_settings(options.name))
     except InputError as error:
         return refuse(error)
     prepare()
     device = jax.devices()[0]
     origin = describe(f"{device.platform}: {device.device_kind}")
-    settings = EnvironmentSettings(release=None)
     reporter = Reporter()
     try:
         world = Builder(settings, Store(options.store, origin), reporter).world()
-        write_release(world, settings, NAME, folder, origin)
+        write_release(world, settings, options.name, folder, origin)
         copy_license(folder)
     except InputError as error:
         return refuse(error)

@@ -10,7 +10,7 @@ LABELS = ("hard", "soft", "sampled", "human")
 INITS = ("scratch", "backbone")
 READOUTS = ("last", "mean")
 DTYPES = ("float32", "bfloat16")
-RELEASES = ("reviews-v1",)
+RELEASES = ("reviews-v1", "reviews-v2")
 METHODS = ("ppo", "rloo", "grpo", "dr_grpo")
 VALUE_STARTS = ("proxy", "reference", "fresh")
 
@@ -34,9 +34,9 @@ class BuildSettings:
     gold_group_size: int = 8
     gold_batch: int = 16
     """groups in a batch"""
-    gold_learning_rate: float = 1e-3
-    gold_readout: str = "mean"
-    """hidden state under gold's head: the mean over prompt and response, or the "last" one"""
+    gold_learning_rate: float = 2e-3
+    gold_readout: str = "last"
+    """hidden state under gold's head: the "last" response token's, or the "mean" over prompt and response"""
     gold_token_dropout: float = 0.15
     """share of the tokens hidden while gold is trained: it keeps the model from learning snippets by heart"""
     calibration_samples: int = 8_192
@@ -47,7 +47,7 @@ class BuildSettings:
 @dataclass(frozen=True)
 class EnvironmentSettings:
     name: str = "reviews"
-    release: str | None = "reviews-v1"
+    release: str | None = "reviews-v2"
     """frozen reference, gold, backbones and tokenizer; null: train them here, as `build` says"""
     data: str | None = None
     """ratings file to build from; null: the one shipped with the package"""
@@ -59,7 +59,7 @@ class EnvironmentSettings:
 
 @dataclass(frozen=True)
 class ComparisonSettings:
-    num: int = 6_000
+    num: int = 30_000
     """groups of responses drawn, the held-out ones included"""
     group_size: int = 2
     labels: str = "hard"
@@ -75,9 +75,10 @@ class ProxySettings:
     sizes: list[int] = field(default_factory=lambda: [2_000, 4_000, 9_000, 20_000, 80_000])
     """parameter budgets, embeddings included"""
     seeds: int = 6
-    init: str = "scratch"
-    readout: str = "mean"
-    """hidden state under the head: the "mean" over prompt and response, or the "last" response token's"""
+    init: str = "backbone"
+    """trunk to start from: a pretrained "backbone" as in the paper, or a fresh one ("scratch")"""
+    readout: str = "last"
+    """hidden state under the head: the "last" token's as in the paper, or the "mean" over prompt and response"""
     epochs: float = 1.0
     batch: int = 64
     """groups in a batch"""

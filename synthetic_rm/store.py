@@ -23,9 +23,9 @@ VERSIONS = {
     "tokenizer": 1,
     "backbone": 1,
     "reference": 1,
-    "gold": 1,
+    "gold": 2,
     "comparisons": 2,
-    "proxy": 1,
+    "proxy": 2,
     "pool": 2,
     "scores": 1,
 }

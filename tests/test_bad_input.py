@@ -19,7 +19,7 @@ from synthetic_rm.environments.reviews.ratings import COLUMNS, DATA_SHA256, load
 from synthetic_rm.errors import RunError
 from synthetic_rm.experiment import result_config
 from synthetic_rm.provenance import file_digest
-from synthetic_rm.settings import BuildSettings, EnvironmentSettings, Settings, flatten
+from synthetic_rm.settings import RELEASES, BuildSettings, EnvironmentSettings, Settings, flatten
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "experiments" / "run.py"
@@ -93,7 +93,7 @@ CASES: list[tuple[list[str], list[str]]] = [
     (["runtime.threads=100000"], ["runtime.threads=100000"]),
     (["environment.data=mine.tsv"], ["environment.data='mine.tsv'", "environment.release=null"]),
     (["scale=smoke", "environment.data=nowhere.tsv"], ["nowhere.tsv"]),
-    (["environment.release=reviews-v0"], ["environment.release='reviews-v0'", "reviews-v1"]),
+    (["environment.release=reviews-v0"], ["environment.release='reviews-v0'", "reviews-v1, reviews-v2"]),
     (["proxy.seeds"], ["proxy.seeds"]),
     (["environment.response_tokens=0"], ["environment.response_tokens=0"]),
     (["scale=smoke", "environment.build.gold_batch=641"], ["environment.build.gold_batch=641", "gold_groups=640"]),
@@ -200,7 +200,7 @@ def test_a_folder_that_cannot_be_is_told_before_anything_is_made(
 @pytest.fixture
 def released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A release to look at, of files that hold anything."""
-    folder = tmp_path / "releases" / "reviews-v1"
+    folder = tmp_path / "releases" / RELEASES[-1]
     folder.mkdir(parents=True)
     names = ["tokenizer.json", "reference.safetensors", "gold.safetensors", "backbone-2000.safetensors"]
     for name in names:
@@ -235,7 +235,7 @@ def test_a_flipped_byte_of_a_release_is_told_with_both_hashes(
 def test_a_release_that_is_not_whole_or_has_another_vocabulary_is_told(
     command: Callable[..., Ended], released: Path, tmp_path: Path
 ) -> None:
-    refused(command("environment.vocab=1000", *folders(tmp_path)), "environment.vocab=1000", "1024", "reviews-v1")
+    refused(command("environment.vocab=1000", *folders(tmp_path)), "environment.vocab=1000", "1024", "reviews-v2")
     refused(command("proxy.init=backbone", *folders(tmp_path)), "proxy.sizes=", "proxy.init=backbone", "[2000]")
     (released / "gold.safetensors").unlink()
     refused(command(*folders(tmp_path)), str(released / "gold.safetensors"), "missing")

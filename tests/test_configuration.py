@@ -80,7 +80,7 @@ def test_every_key_can_be_overridden_and_keeps_its_type() -> None:
     fixed |= {"store": "s", "proxy.learning_rate": 0.125, "best_of_n.max_n": 9, "comparisons.labels": "soft"}
     for key in ("proxy.readout", "environment.build.gold_readout"):
         fixed[key] = next(readout for readout in READOUTS if readout != flat[key])
-    fixed |= {"proxy.init": "backbone", "runtime.dtype": "bfloat16"}
+    fixed |= {"proxy.init": "scratch", "runtime.dtype": "bfloat16"}
     fixed |= {"rl.method": "rloo", "rl.value_start": "fresh", "rl.minibatches": 5, "rl.value_clip": 0.3}
     fixed |= {"rl.kl_target": 4.5}
     wanted = {key: other(value) for key, value in flat.items()} | fixed

@@ -124,10 +124,10 @@ def test_what_the_manifest_says_of_gold_identifies_a_release_and_who_made_it_doe
     keys = load_release(NAME, root=folder.parent).keys
     edited(folder, lambda manifest: manifest["made"].update(commit="4567"))
     assert load_release(NAME, root=folder.parent).keys == keys
-    edited(folder, lambda manifest: manifest["build"].update(gold_readout="last"))
-    last = load_release(NAME, root=folder.parent).keys
+    edited(folder, lambda manifest: manifest["build"].update(gold_readout="mean"))
+    mean = load_release(NAME, root=folder.parent).keys
     edited(folder, lambda manifest: manifest["metrics"]["gold"].update(reference_deviation=2.0))
-    assert len({keys, last, load_release(NAME, root=folder.parent).keys}) == 3
+    assert len({keys, mean, load_release(NAME, root=folder.parent).keys}) == 3
 
 
 @pytest.mark.parametrize("key", [field.name for field in fields(BuildSettings)])

@@ -91,7 +91,7 @@ BAD: list[tuple[str, Any]] = [
     ("proxy.epochs", 0.0),
     ("proxy.epochs", INF),
     ("proxy.batch", 0),
-    ("proxy.batch", 21_601),
+    ("proxy.batch", 27_001),
     ("proxy.learning_rate", 0.0),
     ("proxy.learning_rate", INF),
     ("proxy.vmap_width", 0),
@@ -240,7 +240,7 @@ def test_values_at_the_edge_of_what_is_allowed_are(changes: dict[str, Any]) -> N
 
 counts = st.integers(3, 100_000)
 VALID: dict[str, st.SearchStrategy[Any]] = {
-    "environment.release": st.sampled_from(["reviews-v1", None]),
+    "environment.release": st.sampled_from(["reviews-v1", "reviews-v2", None]),
     "environment.prompt_tokens": st.integers(2, 50),
     "environment.response_tokens": st.integers(1, 500),
     "environment.build.gold_groups": st.integers(16, 100_000),

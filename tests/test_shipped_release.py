@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,38 +17,41 @@ from synthetic_rm.environments.reviews.environment import SPLITS, train_reviews_
 from synthetic_rm.provenance import file_digest
 from synthetic_rm.release import ROOT, load_release
 from synthetic_rm.scoring import score
-from synthetic_rm.settings import RELEASES
+from synthetic_rm.settings import RELEASES, BuildSettings
 from synthetic_rm.training.supervised import evaluate_language_model, token_rows
 from synthetic_rm.types import Responses
 from synthetic_rm.world import World, network_count
 
-NAME = "reviews-v1"
-FOLDER = ROOT / NAME
 FRESH = 2_048
 
 
-@pytest.fixture(scope="module")
-def manifest() -> dict[str, Any]:
-    return dict(json.loads((FOLDER / "manifest.json").read_text()))
+@pytest.fixture(scope="module", params=RELEASES)
+def folder(request: pytest.FixtureRequest) -> Path:
+    return ROOT / str(request.param)
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
-    return load_release(NAME)
+def manifest(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "manifest.json").read_text()))
+
+
+@pytest.fixture(scope="module")
+def world(folder: Path) -> World:
+    return load_release(folder.name)
 
 
 def test_every_release_that_can_be_asked_for_is_there() -> None:
     assert {path.name for path in ROOT.iterdir() if path.is_dir()} == set(RELEASES)
 
 
-def test_the_folder_holds_the_files_of_the_manifest_and_no_others(manifest: dict[str, Any]) -> None:
+def test_the_folder_holds_the_files_of_the_manifest_and_no_others(folder: Path, manifest: dict[str, Any]) -> None:
     sizes = manifest["build"]["backbone_sizes"]
     names = ["reference", "gold", *(f"backbone-{size}" for size in sizes)]
     files = {"tokenizer.json", *(f"{name}.safetensors" for name in names)}
     assert set(manifest["files"]) == files
-    assert {path.name for path in FOLDER.iterdir()} == {*files, "manifest.json", "LICENSE"}
+    assert {path.name for path in folder.iterdir()} == {*files, "manifest.json", "LICENSE"}
     for name, recorded in manifest["files"].items():
-        assert recorded == {"sha256": file_digest(FOLDER / name), "bytes": (FOLDER / name).stat().st_size}, name
+        assert recorded == {"sha256": file_digest(folder / name), "bytes": (folder / name).stat().st_size}, name
 
 
 def test_prompts_are_as_many_as_the_data_card_says(world: World) -> None:
@@ -58,12 +62,12 @@ def test_prompts_are_as_many_as_the_data_card_says(world: World) -> None:
     assert [len(rows) for rows in prompts.values()] == [14_598, 1_587, 1_527]
 
 
-def test_every_file_is_part_of_an_installed_package() -> None:
+def test_every_file_is_part_of_an_installed_package(folder: Path) -> None:
     package = Path(synthetic_rm.__file__).parent
     project = tomllib.loads((package.parent / "pyproject.toml").read_text())
     patterns = project["tool"]["setuptools"]["package-data"]["synthetic_rm"]
     installed = {path for pattern in patterns for path in package.glob(pattern)}
-    assert set(FOLDER.iterdir()) - installed == set()
+    assert set(folder.iterdir()) - installed == set()
 
 
 def test_sizes_are_the_counts_of_the_stored_arrays(manifest: dict[str, Any], world: World) -> None:
@@ -136,3 +140,9 @@ def test_gold_is_centred_and_scaled_on_the_reference(manifest: dict[str, Any], w
     first = Responses(*(x[:64].reshape(-1, *x.shape[2:]) for x in drawn))
     expected = (score(native, first) - manifest["metrics"]["gold"]["reference_mean"]) / world.gold_scale
     np.testing.assert_allclose(score(world.gold, first), expected, atol=1e-4)
+
+
+def test_the_newest_release_is_built_as_the_defaults_say() -> None:
+    manifest = json.loads((ROOT / RELEASES[-1] / "manifest.json").read_text())
+    assert manifest["build"] == asdict(BuildSettings())
+    assert manifest["made"]["dirty"] is False

@@ -76,7 +76,7 @@ def _made(folder: Path) -> Made:
     )
     sizes: dict[str, Any] = {"comparisons.num": TRAINING + HELD_OUT, "comparisons.held_out": 0.25}
     sizes |= {"proxy.sizes": [SIZE], "proxy.seeds": 2, "proxy.batch": 8, "proxy.learning_rate": 0.02}
-    sizes |= {"proxy.readout": "last"}
+    sizes |= {"proxy.init": "scratch"}
     sizes |= {"best_of_n.prompts": 4, "best_of_n.samples": 48, "best_of_n.points": 6, "best_of_n.table_prompts": 2}
     sizes |= {"best_of_n.prompts_at_once": 2, "best_of_n.samples_at_once": 24, "fit.resamples": 100}
     sizes |= {"rl.method": None}

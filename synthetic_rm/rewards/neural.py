@@ -25,7 +25,7 @@ class NeuralReward:
     shift: Array
     scale: Array
     network: Network = field(metadata={"static": True})
-    readout: Readout = field(default="mean", metadata={"static": True})
+    readout: Readout = field(default="last", metadata={"static": True})
 
     def __call__(self, responses: Responses) -> Array:
         return self.scale * (raw_scores(self.network, self.params, responses, self.readout) - self.shift)
@@ -35,7 +35,7 @@ class NeuralReward:
         return replace(self, shift=jnp.asarray(shift, jnp.float32), scale=jnp.asarray(scale, jnp.float32))
 
 
-def neural_reward(network: Network, params: Params, readout: Readout = "mean") -> NeuralReward:
+def neural_reward(network: Network, params: Params, readout: Readout = "last") -> NeuralReward:
     """A reward model as trained: not yet recentred."""
     return NeuralReward(params, jnp.float32(0.0), jnp.float32(1.0), network, readout)
 
@@ -43,22 +43,21 @@ def neural_reward(network: Network, params: Params, readout: Readout = "mean") -
 def init_reward(network: Network, key: Key, trunk: Params | None = None) -> Params:
     """Reward parameters on a given trunk (a pretrained backbone), or on a fresh one. The key is consumed.
 
-    The head is normal with deviation 1 / (D + 1). On hidden states of unit mean square, as the final norm leaves them,
-    first scores then deviate by about D^(-1/2) and the first loss is near ln 2, that of scores that know nothing.
-    (Stiennon et al. 2020 start wider, at 1 / sqrt(D + 1): first scores deviate by about 1.)
+    The head is normal with deviation 1 / sqrt(D + 1) (Stiennon et al. 2020): on hidden states of unit mean square, as
+    the final norm leaves them, first scores deviate by about 1.
     """
     trunk_key, head_key = jax.random.split(key)
     width = network.shape.width
-    weight = jax.random.normal(head_key, (width,)) / (width + 1)
+    weight = jax.random.normal(head_key, (width,)) * (width + 1) ** -0.5
     fresh = network.init(trunk_key) if trunk is None else trunk
     return {"trunk": fresh, "head": {"weight": weight, "bias": jnp.zeros(())}}
 
 
-def raw_scores(network: Network, params: Params, responses: Responses, readout: Readout = "mean") -> Array:
+def raw_scores(network: Network, params: Params, responses: Responses, readout: Readout = "last") -> Array:
     """Scalar head on a summary of the hidden states: float32 [...], for responses [...].
 
-    "mean": their mean over prompt and response, which learns much more from the few labels there are here. "last": the
-    state of the last response token, as in InstructGPT and the paper.
+    "last": the state of the last response token, as in InstructGPT and the paper. "mean": their mean over prompt and
+    response, which learns more from few labels but makes every score nearly a sum over tokens.
     """
     lead = responses.length.shape
     rows = jnp.concatenate([responses.prompt, responses.tokens], axis=-1)

@@ -50,7 +50,7 @@ def train_reward(
     epochs: float,
     batch: int,
     learning_rate: float | np.ndarray,
-    readout: Readout = "mean",
+    readout: Readout = "last",
     width: int = 1,
     on_chunk: OnChunk | None = None,
 ) -> TrainResult:
@@ -85,7 +85,7 @@ def _evaluation(network: Network, readout: Readout) -> Any:
 
 
 def evaluate_reward(
-    network: Network, params: Params, comparisons: Comparisons, *, readout: Readout = "mean", batch: int = 64
+    network: Network, params: Params, comparisons: Comparisons, *, readout: Readout = "last", batch: int = 64
 ) -> RewardMetrics:
     """Ranking loss and accuracy of one reward model (params without a seed axis) over all comparisons."""
     whole = jax.tree.map(np.asarray, comparisons)
