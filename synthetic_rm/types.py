@@ -123,7 +123,7 @@ class Curve(NamedTuple):
     """What happened along one optimization, per held-out prompt."""
 
     pressure: Any
-    """[k] n of best-of-n, or update steps."""
+    """[k] n of best-of-n, update steps, or one over the coefficient of a regularised optimum."""
     kl: Any
     """[k] nats."""
     proxy: Any

@@ -15,7 +15,8 @@ FLOORS = {
     for floor, names in enumerate(
         (
             "types errors progress runtime provenance",
-            "divergences token_kl estimators losses advantages policy_losses recalibration weights",
+            "divergences finite_support quantile_policies tails token_kl estimators losses advantages policy_losses "
+            "recalibration weights",
             "networks ladder sampling",
             "policies rewards scoring",
             "environments",

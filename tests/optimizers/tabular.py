@@ -1,97 +1,58 @@
-"""A policy, a value function and a proxy as tables: everything that can be said in two tokens is enumerated."""
-
-from itertools import product
-from typing import NamedTuple
+"""The small table on which the loop of policy gradient is tested: two tokens out of five, one prompt asked often."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from synthetic_rm.environments.tabular import TableReward, Tabular
 from synthetic_rm.optimizers.rl import Hyper, Method, Program
-from synthetic_rm.types import EOS, PAD, Array, Network, Params, Responses, Shape
+from synthetic_rm.types import Params, Responses
 
-VOCAB, PROMPT_TOKENS, TOKENS = 5, 2, 2
-SHAPE = Shape(VOCAB, VOCAB, 0, 1, 0)
-
-
-def _hidden(params: Params, tokens: Array) -> Array:
-    """Row 0 of the table in the prompt, row 1 + token after it."""
-    position = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None], tokens.shape)
-    return params["table"][jnp.where(position < PROMPT_TOKENS, 0, 1 + tokens)]
+WORLD = Tabular(num_prompts=1, vocab=5, response_tokens=2)
+VOCAB, TOKENS = WORLD.vocab, WORLD.response_tokens
+NETWORK = WORLD.network
+PROMPTS = np.repeat(WORLD.prompts(), 12, axis=0)
 
 
-def _decode(params: Params, prompt: None, response: Array, tokens: Array, step: Array) -> tuple[Array, Array]:
-    return params["table"][1 + tokens], response
+def reference(seed: int = 0, world: Tabular = WORLD) -> Params:
+    return world.network.init(jax.random.key(seed))
 
 
-NETWORK = Network(
-    SHAPE,
-    lambda key: {"table": jax.random.normal(key, (1 + VOCAB, VOCAB))},
-    _hidden,
-    lambda params, hidden: hidden,
-    lambda params, prompts: (jnp.broadcast_to(params["table"][0], (prompts.shape[0], VOCAB)), None),
-    _decode,
-    lambda groups, samples, tokens: jnp.zeros((groups, samples)),
-)
-
-
-class TableReward(NamedTuple):
-    """A score for each (first token, second token or none)."""
-
-    table: Array
-    """[V, V + 1]"""
-
-    def __call__(self, responses: Responses) -> Array:
-        tokens = responses.tokens
-        second = tokens[:, 1] if tokens.shape[1] > 1 else jnp.full(tokens.shape[0], VOCAB)
-        return self.table[tokens[:, 0], jnp.where(responses.length == 1, VOCAB, second)]
-
-
-def reference(seed: int = 0) -> Params:
-    return NETWORK.init(jax.random.key(seed))
+def token_scores(seed: int, scale: float = 1.0) -> np.ndarray:
+    """A score for each (first token, second token or none): [V, V + 1]."""
+    return scale * np.random.default_rng(seed).normal(size=(VOCAB, VOCAB + 1))
 
 
 def reward(seed: int, scale: float = 1.0) -> TableReward:
-    return TableReward(jnp.asarray(scale * np.random.default_rng(seed).normal(size=(VOCAB, VOCAB + 1)), jnp.float32))
+    return token_reward(token_scores(seed, scale))
 
 
-def value_start(seed: int = 9) -> Params:
+def token_reward(table: np.ndarray) -> TableReward:
+    """The reward model that gives these `token_scores`."""
+    (tokens,), (length,) = np.asarray(WORLD.responses().tokens), np.asarray(WORLD.responses().length)
+    return WORLD.reward(table[tokens[:, 0], np.where(length == 1, VOCAB, tokens[:, 1])][None])
+
+
+def value_start(seed: int = 9, world: Tabular = WORLD) -> Params:
     rng = np.random.default_rng(seed)
-    head = {"weight": jnp.asarray(rng.normal(size=VOCAB), jnp.float32), "bias": jnp.zeros(())}
-    return {"trunk": NETWORK.init(jax.random.key(seed)), "head": head}
+    head = {"weight": jnp.asarray(rng.normal(size=world.vocab), jnp.float32), "bias": jnp.zeros(())}
+    return {"trunk": world.network.init(jax.random.key(seed)), "head": head}
 
 
-def program(method: Method, **changes: int) -> Program:
-    sizes = {"prompts": 4, "samples": 16, "max_tokens": TOKENS, "epochs": 1, "minibatches": 2, **changes}
-    return Program(method, NETWORK, NETWORK if method.has_value else None, **sizes)
+def program(method: Method, world: Tabular = WORLD, **changes: int) -> Program:
+    sizes = {"prompts": 4, "samples": 16, "max_tokens": world.response_tokens, "epochs": 1, "minibatches": 2, **changes}
+    return Program(method, world.network, world.network if method.has_value else None, **sizes)
 
 
 def hyper(**changes: float) -> Hyper:
     return Hyper(**{"learning_rate": 0.02, "value_learning_rate": 0.02, **changes})
 
 
-PROMPTS = np.array([[1, i % VOCAB] for i in range(12)], np.int32)
+def all_responses() -> Responses:
+    """Every response, those cut after two tokens included, to the one prompt."""
+    return WORLD.demonstrations()
 
 
-def all_responses(max_tokens: int = TOKENS) -> Responses:
-    """Every response, those cut after `max_tokens` included, to one prompt."""
-    said = [
-        row
-        for length in range(1, max_tokens + 1)
-        for row in product(range(VOCAB), repeat=length)
-        if EOS not in row[:-1] and (length == max_tokens or row[-1] == EOS)
-    ]
-    tokens = jnp.array([[*row, *[PAD] * (max_tokens - len(row))] for row in said], jnp.int32)
-    prompt = jnp.broadcast_to(jnp.asarray(PROMPTS[0]), (len(said), PROMPT_TOKENS))
-    return Responses(prompt, tokens, jnp.array([len(row) for row in said], jnp.int32))
-
-
-def distribution(params: Params, responses: Responses) -> np.ndarray:
-    """Probability of each response, float64, by walking the table."""
-    table = np.asarray(params["table"], np.float64)
-    log_prob = table - np.log(np.exp(table).sum(-1, keepdims=True))
-    tokens, length = np.asarray(responses.tokens), np.asarray(responses.length)
-    total = log_prob[0, tokens[:, 0]]
-    if tokens.shape[1] > 1:
-        total = total + np.where(length > 1, log_prob[1 + tokens[:, 0], tokens[:, 1]], 0.0)
-    return np.exp(total)
+def distribution(params: Params) -> np.ndarray:
+    """Probability of each response, float64."""
+    return WORLD.distribution(params)[0]

@@ -6,7 +6,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from optimizers.tabular import NETWORK, PROMPTS, TOKENS, hyper, program, reference, reward, value_start
+from optimizers.tabular import (
+    NETWORK,
+    PROMPTS,
+    TOKENS,
+    hyper,
+    program,
+    reference,
+    reward,
+    token_reward,
+    token_scores,
+    value_start,
+)
 
 from synthetic_rm.errors import InputError
 from synthetic_rm.networks import transformer
@@ -117,7 +128,9 @@ def test_a_lane_that_is_not_finite_touches_no_neighbour(broken: str) -> None:
     sound = [lane(seed) for seed in range(3)]
     bad = list(sound)
     if broken == "proxy":
-        bad[1] = sound[1]._replace(proxy=reward(1)._replace(table=reward(1).table.at[4, 1].set(jnp.nan)))
+        scores = token_scores(1)
+        scores[4, 1] = np.nan
+        bad[1] = sound[1]._replace(proxy=token_reward(scores))
     else:
         bad[1] = lane(1, learning_rate=jnp.inf)
     before, after = run(sound, width=3), run(bad, width=3)
@@ -131,7 +144,7 @@ def test_a_lane_that_is_not_finite_touches_no_neighbour(broken: str) -> None:
 
 
 def test_a_collapsed_lane_is_ended_and_said() -> None:
-    peaked = reward(0)._replace(table=jnp.zeros((5, 6)).at[2].set(50.0))
+    peaked = token_reward(50.0 * (np.arange(5) == 2)[:, None] * np.ones(6))
     result = run([lane(0, proxy=peaked, learning_rate=0.5)], course=Course(100.0, 1e4, 300, 10)).results[0]
     assert result.status == "collapsed" and result.history.entropy[-1] < 1e-3
     assert len(result.history.kl) < 300
@@ -198,21 +211,21 @@ def test_the_adaptive_coefficient_steers_to_its_target() -> None:
 
 
 def test_the_language_model_term_pulls_to_its_text() -> None:
-    rows = TokenRows(jnp.array([[1, 0, 4, 2]] * 3), jnp.array([[0.0, 0.0, 1.0, 1.0]] * 3))
+    rows = TokenRows(jnp.array([[1, 4, 2]] * 3), jnp.array([[0.0, 1.0, 1.0]] * 3))
     flat = reward(0, scale=0.0)
     moved, still = (
         run([lane(0, RLOO, flat, ptx_coef=c)], RLOO, COURSE._replace(max_steps=40), ptx=rows, ptx_rows=2).results[0]
         for c in (1.0, 0.0)
     )
     assert_equal(still.params, reference())
-    said = jax.nn.softmax(moved.params["table"])
-    start = jax.nn.softmax(reference()["table"])
+    said = jax.nn.softmax(moved.params["table"][0])
+    start = jax.nn.softmax(reference()["table"][0])
     assert said[0, 4] > start[0, 4] + 0.1 and said[5, 2] > start[5, 2] + 0.1
 
 
 def test_the_value_function_learns_what_will_come() -> None:
     """The first token decides the score: once it is said, the value is certain."""
-    decided = reward(0)._replace(table=jnp.broadcast_to(jnp.array([[-1.0], [1.0], [2.0], [-2.0], [3.0]]), (5, 6)))
+    decided = token_reward(np.broadcast_to([[-1.0], [1.0], [2.0], [-2.0], [3.0]], (5, 6)))
     lanes = [lane(0, proxy=decided, learning_rate=0.0, value_learning_rate=rate) for rate in (0.05, 0.0)]
     learnt, not_learnt = (
         r.history.explained_variance for r in run(lanes, course=COURSE._replace(max_steps=80)).results

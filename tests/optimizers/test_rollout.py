@@ -11,14 +11,16 @@ from optimizers.tabular import (
     NETWORK,
     PROMPTS,
     TOKENS,
-    TableReward,
     all_responses,
     distribution,
     reference,
     reward,
+    token_reward,
+    token_scores,
     value_start,
 )
 
+from synthetic_rm.environments.tabular import TableReward
 from synthetic_rm.optimizers.measure_rl import Measurement, measure_policy, pair_agreement
 from synthetic_rm.optimizers.rollout import (
     Rollout,
@@ -42,8 +44,7 @@ def rollout() -> Rollout:
 
 
 def test_every_kl_of_a_rollout_agrees_with_enumeration(rollout: Rollout) -> None:
-    responses = all_responses()
-    ours, theirs = distribution(reference(7), responses), distribution(reference(), responses)
+    ours, theirs = distribution(reference(7)), distribution(reference())
     exact = float(ours @ np.log(ours / theirs))
     summary = jax.tree.map(np.asarray, summarise(rollout))
     errors = {}
@@ -52,7 +53,7 @@ def test_every_kl_of_a_rollout_agrees_with_enumeration(rollout: Rollout) -> None
         errors[name] = values.std() / np.sqrt(len(values))
         assert abs(values.mean() - exact) < 4 * errors[name]
     assert errors["kl"] < 0.7 * errors["k1"] and exact > 20 * errors["kl"]
-    assert summary.length.mean() == pytest.approx(float(ours @ np.asarray(responses.length)), abs=0.01)
+    assert summary.length.mean() == pytest.approx(float(ours @ np.asarray(all_responses().length)), abs=0.01)
 
 
 def test_the_score_of_a_response_is_paid_at_its_last_token(rollout: Rollout) -> None:
@@ -71,7 +72,7 @@ def test_finished_says_whether_the_end_token_was_drawn(rollout: Rollout) -> None
 
 
 def test_entropy_is_that_of_the_rows_that_were_used(rollout: Rollout) -> None:
-    table = np.asarray(reference(7)["table"], np.float64)
+    table = np.asarray(reference(7)["table"][0], np.float64)
     log_prob = table - np.log(np.exp(table).sum(-1, keepdims=True))
     entropy = -(np.exp(log_prob) * log_prob).sum(-1)
     first, length = rollout.responses.tokens[:, 0], rollout.responses.length
@@ -81,7 +82,7 @@ def test_entropy_is_that_of_the_rows_that_were_used(rollout: Rollout) -> None:
 
 def test_values_are_read_before_the_token_is_seen(rollout: Rollout) -> None:
     start = value_start()
-    table, head = np.asarray(start["trunk"]["table"]), np.asarray(start["head"]["weight"])
+    table, head = np.asarray(start["trunk"]["table"][0]), np.asarray(start["head"]["weight"])
     found = token_values(NETWORK, start, rollout.responses)
     first = rollout.responses.tokens[:, 0]
     np.testing.assert_allclose(found[:, 0], np.broadcast_to(table[0] @ head, first.shape), rtol=1e-4, atol=1e-5)
@@ -115,7 +116,7 @@ def measured() -> Measurement:
 
 def test_a_measurement_has_a_row_for_every_prompt_and_their_means_are_the_policys(measured: Measurement) -> None:
     responses = all_responses()
-    ours = distribution(reference(7), responses)
+    ours = distribution(reference(7))
     np.testing.assert_array_equal(measured.first.prompt, PROMPTS)
     for found, model in ((measured.proxy, reward(1)), (measured.gold, reward(2))):
         assert found.shape == (len(PROMPTS),) and len(np.unique(found)) > 1
@@ -130,7 +131,7 @@ def test_proxy_gold_and_agreement_of_a_point_come_from_the_same_responses() -> N
         options: Any = {"samples": 8, "max_tokens": TOKENS, "proxy": reward(1), "gold": gold}
         return measure_policy(NETWORK, reference(7), reference(), PROMPTS, jax.random.key(1), **options)
 
-    same, against = measure(reward(1)), measure(TableReward(-reward(1).table))
+    same, against = measure(reward(1)), measure(token_reward(-token_scores(1)))
     np.testing.assert_array_equal(same.proxy, same.gold)
     np.testing.assert_array_equal(against.proxy, -against.gold)
     np.testing.assert_array_equal(same.proxy, against.proxy)

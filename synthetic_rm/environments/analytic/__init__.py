@@ -1,0 +1,1 @@
+"""F4: worlds without networks, whose curves follow from formulas. Nothing in them is trained."""
