@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jax
 
-from synthetic_rm.build import Builder
+from synthetic_rm.build import Builder, data_sha256
 from synthetic_rm.errors import InputError
 from synthetic_rm.progress import Reporter
 from synthetic_rm.provenance import describe
@@ -53,10 +53,10 @@ def main() -> int:
         return refuse(error)
     prepare()
     device = jax.devices()[0]
-    origin = describe(f"{device.platform}: {device.device_kind}")
+    origin = describe(f"{device.platform}: {device.device_kind}") | {"data_sha256": data_sha256(settings)}
     reporter = Reporter()
     try:
-        world = Builder(settings, Store(options.store, origin), reporter).world()
+        world = Builder(settings, Store(options.store, origin, reporter.say), reporter).world()
         write_release(world, settings, options.name, folder, origin)
         copy_license(folder)
     except InputError as error:

@@ -100,7 +100,6 @@ def write_provenance(simulation: Simulation, folder: Path, seconds: float) -> No
         "vmap_width": settings.proxy.vmap_width,
         "seconds": round(seconds, 1),
         "config_hash": digest(result_config(settings)),
-        "data_sha256": ratings_sha256(settings.environment),
         "release": settings.environment.release,
         "world": list(simulation.world.keys),
     }
@@ -122,7 +121,8 @@ def run(settings: Settings) -> Path:
     reporter = Reporter(settings.runtime.progress)
     device = jax.devices()[0]
     origin = describe(f"{device.platform}: {device.device_kind}")
-    simulation = Simulation(settings, Store(Path(settings.store), origin), reporter)
+    origin["data_sha256"] = ratings_sha256(settings.environment)
+    simulation = Simulation(settings, Store(Path(settings.store), origin, reporter.say), reporter)
     check_environment(settings, simulation.environment)
     folder = prepare_output(settings)
     reporter.say(f"synthetic_rm: {settings.experiment} at scale {settings.scale} into {folder}")

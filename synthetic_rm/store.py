@@ -1,9 +1,11 @@
 """F7: content-addressed artifacts: a finished stage is found again by everything that determines it.
 
     store/<stage>/<first 20 digits of the key>/manifest.json and the stage's files
+    store/<stage>/<first 20 digits of the key>.failed.json where the last attempt at a stage failed
 
 The key is the SHA-256 of the stage's name and version, its configuration, and the keys of its parents. A stage is
-made in a folder of another name and renamed when it is whole, so what has its final name is complete.
+made in a folder of another name and renamed when it is whole, so what has its final name is complete. Who makes a
+stage holds its lock; others that want it wait and find it made. The system gives the lock of a dead process free.
 """
 
 import json
@@ -11,10 +13,14 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
 
 from synthetic_rm.errors import InputError, require
 from synthetic_rm.provenance import digest, file_digest
@@ -34,6 +40,8 @@ VERSIONS = {
 REMEDY = "remove that folder and run again"
 HASHED = 64 << 20
 """bytes up to which a reused file's content is checked, some tens of milliseconds at most; larger ones by their size"""
+PATIENCE = 1.0
+"""seconds after which it is told that another process is waited for"""
 
 
 @dataclass(frozen=True)
@@ -53,10 +61,12 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Store:
-    """A folder of artifacts; `origin` (commit, device, versions) is written into every manifest it makes."""
+    """A folder of artifacts; `origin` (commit, device, versions, data) is written into every manifest it makes."""
 
     root: Path
     origin: Mapping[str, Any]
+    say: Callable[[str], None] = lambda line: None
+    """told what is waited for"""
 
     def get(
         self,
@@ -65,7 +75,7 @@ class Store:
         parents: Sequence[str],
         make: Callable[[Path], Mapping[str, Any]],
     ) -> Artifact:
-        """The artifact of this stage, made by `make` if it is not there yet.
+        """The artifact of this stage, made by `make` if it is not there yet, by one process alone.
 
         Args:
             config: plain values that, with the parents' keys, determine the result.
@@ -77,29 +87,100 @@ class Store:
         key = digest(identity)
         path = self.root / stage / key[:20]
         if os.path.exists(path):
-            manifest = read_manifest(path, key)
-            check_contents(path, manifest)
-            return Artifact(path, key, manifest, reused=True)
-        scratch = self.root / stage / f".{key[:20]}-{uuid.uuid4().hex[:8]}"
+            return find(path, key)
         try:
-            scratch.mkdir(parents=True)
-            started = time.perf_counter()
-            facts = dict(make(scratch))
-            manifest = {
-                **identity,
-                "key": key,
-                "seconds": round(time.perf_counter() - started, 3),
-                "facts": facts,
-                "files": {p.name: [p.stat().st_size, file_digest(p)] for p in sorted(scratch.iterdir())},
-                **self.origin,
-            }
-            (scratch / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
-            publish(scratch, path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with self._alone(path):
+                if os.path.exists(path):
+                    return find(path, key)
+                self._make(identity, path, key, make)
         except OSError as error:
             raise InputError(f"store={self.root}: cannot be written ({error.strerror or error})") from error
+        return Artifact(path, key, read_manifest(path, key), reused=False)
+
+    @contextmanager
+    def _alone(self, path: Path) -> Iterator[None]:
+        """Hold the lock of a stage; the lock's file goes with it."""
+        lock = lock_of(path)
+        try:
+            lock.acquire(timeout=PATIENCE)
+        except Timeout:
+            self.say(f"waiting for another process that makes {path.parent.name} {path.name[:8]}")
+            lock.acquire()
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                os.unlink(lock.lock_file)
+            lock.release()
+
+    def _make(
+        self, identity: Mapping[str, Any], path: Path, key: str, make: Callable[[Path], Mapping[str, Any]]
+    ) -> None:
+        """Make a stage whose lock is held, or leave a record of how it failed."""
+        for left in leftovers(path):
+            shutil.rmtree(left, ignore_errors=True)
+        scratch = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
+        scratch.mkdir()
+        started = time.perf_counter()
+        manifest = {**identity, "key": key, "vmap_width": identity["config"].get("vmap_width", 1), **self.origin}
+        try:
+            facts = dict(make(scratch))
+            manifest |= {"status": status(facts.get("finite", True)), "facts": facts}
+            manifest["files"] = {p.name: [p.stat().st_size, file_digest(p)] for p in sorted(scratch.iterdir())}
+            write_manifest(scratch / "manifest.json", manifest, started)
+            publish(scratch, path)
+            failure_of(path).unlink(missing_ok=True)
+        except BaseException as error:
+            ended = "failed" if isinstance(error, Exception) else "interrupted"
+            told = " ".join(f"{type(error).__name__}: {error}".split())
+            manifest |= {"status": ended, "error": told[:500], "facts": {}, "files": {}}
+            with suppress(OSError):
+                write_manifest(failure_of(path), manifest, started)
+            raise
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        return Artifact(path, key, read_manifest(path, key), reused=False)
+
+
+def lock_of(path: Path) -> FileLock:
+    """The lock of the stage with this folder, free or held."""
+    return FileLock(path.with_name(f".{path.name}.lock"))
+
+
+def failure_of(path: Path) -> Path:
+    """Where the failure of the stage with this folder is recorded."""
+    return path.with_name(f"{path.name}.failed.json")
+
+
+def leftovers(path: Path) -> list[Path]:
+    """What processes that were killed left of the stage with this folder; asked for by who holds its lock."""
+    return sorted(path.parent.glob(f".{path.name}-*"))
+
+
+def write_manifest(path: Path, manifest: Mapping[str, Any], started: float) -> None:
+    """Write a manifest, whole or not at all, with the seconds since `started`."""
+    text = json.dumps({**manifest, "seconds": round(time.perf_counter() - started, 3)}, indent=1, sort_keys=True)
+    scratch = path.with_name(f".{path.name}.new")
+    scratch.write_text(text + "\n")
+    os.replace(scratch, path)
+
+
+def status(finite: Any) -> str:
+    """ "ok", or "nonfinite" where something that was trained or measured did not stay finite."""
+    return "ok" if np.all(finite) else "nonfinite"
+
+
+def find(path: Path, key: str) -> Artifact:
+    """A finished stage, checked and marked as used now.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    manifest = read_manifest(path, key)
+    check_contents(path, manifest, HASHED)
+    with suppress(OSError):  # a store that may only be read
+        os.utime(path / "manifest.json")
+    return Artifact(path, key, manifest, reused=True)
 
 
 def check_folder(key: str, path: Path) -> None:
@@ -157,14 +238,18 @@ def read_manifest(path: Path, key: str) -> dict[str, Any]:
     return dict(manifest)
 
 
-def check_contents(path: Path, manifest: Mapping[str, Any]) -> None:
-    """Check the SHA-256 of an artifact's files of up to `HASHED` bytes.
+def check_contents(path: Path, manifest: Mapping[str, Any], limit: float) -> None:
+    """Check the SHA-256 of an artifact's files of up to `limit` bytes.
 
     Raises:
-        InputError: a file is not what was written; the file and both hashes are named.
+        InputError: a file is not what was written or cannot be read; the file and both hashes are named.
     """
     for name, (size, recorded) in manifest["files"].items():
-        if size <= HASHED and (found := file_digest(path / name)) != recorded:
+        try:
+            found = file_digest(path / name) if size <= limit else recorded
+        except OSError as error:
+            raise InputError(f"store: {path / name} cannot be read ({error.strerror or error})") from error
+        if found != recorded:
             raise InputError(
                 f"store: {path / name} has SHA-256 {found[:16]}, its manifest says {str(recorded)[:16]}; {REMEDY}"
             )

@@ -22,7 +22,8 @@ FLOORS = {
             "environments",
             "comparisons training",
             "optimizers",
-            "settings settings_checks store world build checks release simulation measuring run_rows results",
+            "settings settings_checks store storekeeping world build checks release simulation measuring run_rows"
+            " results",
             "analysis",
             "config experiment",
         )

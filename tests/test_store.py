@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -94,44 +95,76 @@ def test_the_manifest_tells_what_was_made_and_from_what(tmp_path: Path) -> None:
     assert manifest["facts"] == made.facts and 0 <= manifest["seconds"] < 60
 
 
-@pytest.mark.parametrize("error", [RuntimeError("diverged"), InputError("bad data"), KeyboardInterrupt()])
-def test_a_stage_that_fails_leaves_nothing_behind(tmp_path: Path, error: BaseException) -> None:
+@pytest.mark.parametrize(
+    ("error", "ended"),
+    [
+        (RuntimeError("diverged\nat step 3"), "failed"),
+        (InputError("bad data"), "failed"),
+        (KeyboardInterrupt(), "interrupted"),
+    ],
+)
+def test_a_stage_that_fails_leaves_the_record_of_it_and_blocks_nothing(
+    tmp_path: Path, error: BaseException, ended: str
+) -> None:
     def fail(folder: Path) -> Mapping[str, Any]:
         (folder / "params.bin").write_bytes(b"half")
         raise error
 
-    with pytest.raises(type(error)) as raised:
-        get(tmp_path, fail)
-    assert raised.value is error
-    assert [name for name, content in listing(tmp_path).items() if content is not None] == []
-    assert list(tmp_path.glob("proxy/*")) == []
-    assert not get(tmp_path).reused
+    for _ in range(2):
+        with pytest.raises(type(error)) as raised:
+            get(tmp_path, fail)
+        assert raised.value is error
+    (record,) = tmp_path.glob("proxy/*")
+    assert [name for name, content in listing(tmp_path).items() if content is not None] == [f"proxy/{record.name}"]
+    told = json.loads(record.read_text())
+    assert told["status"] == ended and told["config"] == CONFIG and told["commit"] == ORIGIN["commit"]
+    assert told["error"] == " ".join(f"{type(error).__name__}: {error}".split()) and told["seconds"] >= 0
+    made = get(tmp_path)
+    assert not made.reused
+    assert list(tmp_path.glob("proxy/*")) == [made.path] and record.name.startswith(made.path.name)
 
 
-def test_facts_that_are_not_plain_leave_nothing_behind(tmp_path: Path) -> None:
+def test_facts_that_are_not_plain_are_recorded_and_not_stored(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         get(tmp_path, lambda folder: {"loss": object()})
-    assert list(tmp_path.glob("proxy/*")) == []
+    assert [path.suffixes for path in tmp_path.glob("proxy/*")] == [[".failed", ".json"]]
+
+
+def test_the_manifest_tells_vmap_width_and_whether_all_stayed_finite(tmp_path: Path) -> None:
+    alone, six = get(tmp_path), get(tmp_path, lambda _: {"finite": [True, True]}, config={"vmap_width": 6})
+    assert (alone.manifest["vmap_width"], six.manifest["vmap_width"]) == (1, 6)
+    lost = get(tmp_path, lambda _: {"finite": [True, False]}, config={})
+    assert [made.manifest["status"] for made in (alone, six, lost)] == ["nonfinite", "ok", "nonfinite"]
+    assert get(tmp_path, config={}).reused  # a stage with a lost seed is a finished one
 
 
 PROCESS = """
 import json, os, sys, time
 from pathlib import Path
-from synthetic_rm.store import Store
+from synthetic_rm import store
 
+store.PATIENCE = 0.05
 root, mode, me = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+
+def wait_for(pattern):
+    deadline = time.monotonic() + 60
+    while not list(root.glob(pattern)) and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 def make(folder):
     (folder / "params.bin").write_bytes(me.encode() * 1000)
-    if mode == "killed":
+    (root / f"making-{me}").touch()
+    if mode == "exit":
         os._exit(9)
-    (root / f"ready-{me}").touch()
-    deadline = time.monotonic() + 60
-    while len(list(root.glob("ready-*"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_for("never" if mode == "hang" else "waits-*")
+    if mode == "fail":
+        raise RuntimeError("no")
     return {"maker": me}
 
-made = Store(root, {"commit": me}).get("proxy", {"size": 1}, [], make)
+def say(line):
+    (root / f"waits-{me}").write_text(line)
+
+made = store.Store(root, {"commit": me}, say).get("proxy", {"size": 1}, [], make)
 content = (made.path / "params.bin").read_bytes()
 print(json.dumps([str(made.path), made.reused, made.facts["maker"], content.decode()[0], len(content)]))
 """
@@ -143,40 +176,81 @@ def process(root: Path, mode: str, me: str) -> subprocess.Popen[str]:
     )
 
 
-def test_two_processes_that_make_one_stage_both_get_the_one_that_was_first(tmp_path: Path) -> None:
-    """Both are inside `make` before either may leave it."""
-    running = [process(tmp_path, "slow", me) for me in "xy"]
+def wait_for(root: Path, pattern: str) -> Path:
+    deadline = time.monotonic() + 60
+    while not list(root.glob(pattern)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    (found,) = root.glob(pattern)
+    return found
+
+
+def test_two_processes_that_want_one_stage_make_it_once(tmp_path: Path) -> None:
+    """Who is first stays in `make` until the other waits."""
+    running = [process(tmp_path, "wait", me) for me in "xy"]
     told = [job.communicate(timeout=120) for job in running]
     assert [job.returncode for job in running] == [0, 0], told
     one, other = (json.loads(out) for out, _ in told)
-    assert one == other and one[1] is False
+    assert [one[0], *one[2:]] == [other[0], *other[2:]] and {one[1], other[1]} == {False, True}
     assert one[2] == one[3] and one[4] == 1000  # facts and files of the same maker
-    assert [p.name for p in (tmp_path / "proxy").iterdir()] == [Path(one[0]).name]
+    assert len(list(tmp_path.glob("making-*"))) == 1
+    (waited,) = tmp_path.glob("waits-*")
+    assert waited.read_text() == f"waiting for another process that makes proxy {Path(one[0]).name[:8]}"
+    assert [p.name for p in (tmp_path / "proxy").iterdir()] == [Path(one[0]).name]  # no lock stays
 
 
-def test_what_a_killed_process_left_is_ignored(tmp_path: Path) -> None:
-    killed = process(tmp_path, "killed", "x")
+@pytest.mark.parametrize("ends", ["killed", "fails"])
+def test_who_waits_for_a_process_that_ends_makes_the_stage(tmp_path: Path, ends: str) -> None:
+    first = process(tmp_path, "hang" if ends == "killed" else "fail", "x")
+    wait_for(tmp_path, "making-x")
+    second = process(tmp_path, "wait", "y")
+    wait_for(tmp_path, "waits-y")
+    if ends == "killed":
+        first.kill()
+    first.communicate(timeout=60)
+    out, told = second.communicate(timeout=60)
+    assert (first.returncode, second.returncode) == (-9 if ends == "killed" else 1, 0), told
+    made = json.loads(out)
+    assert made[1:] == [False, "y", "y", 1000]
+    assert [p.name for p in (tmp_path / "proxy").iterdir()] == [Path(made[0]).name]  # what x left is gone
+
+
+def test_what_a_killed_process_left_blocks_nothing_and_is_cleared(tmp_path: Path) -> None:
+    killed = process(tmp_path, "exit", "x")
     killed.communicate(timeout=120)
     assert killed.returncode == 9
-    (left,) = (tmp_path / "proxy").iterdir()
-    assert (left / "params.bin").is_file()
+    left = {p.name for p in (tmp_path / "proxy").iterdir()}
     made = get(tmp_path, config={"size": 1}, parents=[])
-    assert not made.reused and left.name.startswith(f".{made.key[:20]}")
-    assert (made.path / "params.bin").read_bytes() == Maker().content
+    assert len(left) == 2 and all(name.startswith(f".{made.key[:20]}") for name in left)  # its lock and its files
+    assert not made.reused and (made.path / "params.bin").read_bytes() == Maker().content
+    assert list((tmp_path / "proxy").iterdir()) == [made.path]
 
 
-def test_threads_that_make_one_stage_all_get_a_whole_one(tmp_path: Path) -> None:
-    together = Barrier(4, timeout=60)
+def test_threads_that_want_one_stage_make_it_once(tmp_path: Path) -> None:
+    make, together = Maker(), Barrier(4, timeout=60)
 
-    def make(folder: Path) -> Mapping[str, Any]:
+    def want(_: int) -> Artifact:
         together.wait()
-        return Maker()(folder)
+        return get(tmp_path, make)
 
     with ThreadPoolExecutor(4) as pool:
-        made = list(pool.map(lambda _: get(tmp_path, make), range(4)))
+        made = list(pool.map(want, range(4)))
+    assert make.calls == 1 and sorted(a.reused for a in made) == [False, True, True, True]
     assert len({(a.key, a.path, json.dumps(a.manifest, sort_keys=True)) for a in made}) == 1
-    assert (made[0].path / "params.bin").read_bytes() == Maker().content
-    assert len(list((tmp_path / "proxy").iterdir())) == 1
+    assert list((tmp_path / "proxy").iterdir()) == [made[0].path]
+
+
+def test_a_stage_may_ask_for_another_while_it_is_made(tmp_path: Path) -> None:
+    def make(folder: Path) -> Mapping[str, Any]:
+        return Maker()(folder) | {"inner": get(tmp_path, config={"inner": True}).key}
+
+    assert get(tmp_path, make).facts["inner"] == get(tmp_path, config={"inner": True}).key
+
+
+def test_the_time_of_the_last_use_is_kept(tmp_path: Path) -> None:
+    manifest = get(tmp_path).path / "manifest.json"
+    os.utime(manifest, (1e9, 1e9))
+    get(tmp_path)
+    assert time.time() - manifest.stat().st_mtime < 60
 
 
 def _other_key(folder: Path) -> None:
@@ -268,4 +342,14 @@ def test_a_disk_that_is_full_is_told_and_leaves_nothing(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match="No space left on device"):
         get(tmp_path, full)
-    assert list(tmp_path.glob("proxy/*")) == []
+    assert [path.suffixes for path in tmp_path.glob("proxy/*")] == [[".failed", ".json"]]
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    get(tmp_path)
+    monkeypatch.setattr(module, "file_digest", fail)
+    with pytest.raises(InputError, match=r"notes\.txt cannot be read \(Permission denied\)"):
+        get(tmp_path)
