@@ -80,8 +80,14 @@ def win_rate(policy: ArrayLike, reference: ArrayLike, scores: ArrayLike) -> Floa
     """
     pi, start = _policies(policy=policy, reference=reference)
     values = _scores(scores, pi.shape)
-    wins = 0.5 + 0.5 * np.sign(values[..., :, None] - values[..., None, :])
-    return np.einsum("...i,...j,...ij->...", pi, start, wins)
+    order = np.argsort(values, axis=-1)
+    ours, theirs, ranked = (np.take_along_axis(x, order, axis=-1) for x in (pi, start, values))
+    first = np.concatenate([np.ones_like(ranked[..., :1], bool), ranked[..., 1:] != ranked[..., :-1]], axis=-1)
+    level = np.cumsum(first.ravel()) - 1  # rows start levels of their own
+    mass = np.bincount(level, weights=theirs.ravel())[level].reshape(theirs.shape)
+    whole = np.cumsum(theirs, axis=-1)
+    below = np.maximum.accumulate(np.where(first, whole - theirs, 0.0), axis=-1)
+    return np.asarray((ours * (below + 0.5 * mass)).sum(axis=-1))
 
 
 def kl_optimum(reference: ArrayLike, scores: ArrayLike, beta: float) -> Floats:

@@ -23,7 +23,7 @@ FLOORS = {
             "comparisons training",
             "optimizers",
             "settings settings_checks store storekeeping world build checks release simulation measuring run_rows"
-            " results",
+            " results learned_world",
             "analysis",
             "config experiment",
         )
