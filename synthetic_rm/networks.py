@@ -72,24 +72,31 @@ def _softmax_backward(p: Array, g: Array) -> tuple[Array]:
 softmax.defvjp(_softmax_forward, _softmax_backward)
 
 
-def rotate(x: Array, position: Array) -> Array:
-    """Rotary embedding: (x_i, x_{i + d/2}) turned by position * base^(-2i/d); x [..., H, d], position [...]."""
-    half = x.shape[-1] // 2
+def angles(shape: Shape, position: Array) -> tuple[Array, Array]:
+    """Cosine and sine [..., 1, d] of position * base^(-2i/d), i < d/2 twice over, for positions [...]."""
+    half = shape.width // shape.heads // 2
     frequency = ROTARY_BASE ** (-jnp.arange(half, dtype=jnp.float32) / half)
     angle = position[..., None, None] * jnp.tile(frequency, 2).reshape((1,) * (position.ndim + 1) + (-1,))
+    return jnp.cos(angle), jnp.sin(angle)
+
+
+def rotate(x: Array, turn: tuple[Array, Array]) -> Array:
+    """Rotary embedding: (x_i, x_{i + d/2}) of x [..., H, d] turned by its `angles`."""
+    half = x.shape[-1] // 2
     eye, zero = jnp.eye(half, dtype=x.dtype), jnp.zeros((half, half), x.dtype)
     quarter_turn = jnp.block([[zero, eye], [-eye, zero]])
     turned = jnp.matmul(x, quarter_turn, precision="highest")
-    return x * jnp.cos(angle).astype(x.dtype) + turned * jnp.sin(angle).astype(x.dtype)
+    cosine, sine = (part.astype(x.dtype) for part in turn)
+    return x * cosine + turned * sine
 
 
-def _projections(shape: Shape, block: Block, x: Array, rows: tuple[int, ...], position: Array) -> list[Array]:
+def _projections(shape: Shape, block: Block, x: Array, rows: tuple[int, ...], turn: tuple[Array, Array]) -> list[Array]:
     """Queries, keys (both rotated) and values [*rows, H, d] of flat activations x [prod(rows), D]."""
     normed = block.attention_norm(x)
     heads = (*rows, shape.heads, shape.width // shape.heads)
     query, key, value = (f(normed).reshape(heads) for f in (block.query, block.key, block.value))
     query = query * (shape.width // shape.heads) ** -0.5
-    return list(_pin((rotate(query, position), rotate(key, position), value)))
+    return list(_pin((rotate(query, turn), rotate(key, turn), value)))
 
 
 def _feed_forward(block: Block, x: Array) -> Array:
@@ -99,22 +106,51 @@ def _feed_forward(block: Block, x: Array) -> Array:
     return x + block.down(gate * sigmoid * block.up(normed))
 
 
-def _causal(shape: Shape, model: Transformer, tokens: Array) -> tuple[Array, Cache]:
+def _attend(
+    shape: Shape, model: Transformer, tokens: Array, turn: tuple[Array, Array], visible: Array, prompt: Cache | None
+) -> tuple[Array, Cache]:
+    """Hidden states [B, S, D] of tokens [B, S] that see what is `visible` [B or 1, 1, S, P + S] of the prompt and them.
+
+    The prompt's keys and values [1, P, H, d] are those of every row. The cache holds the tokens' own.
+    """
     rows, length = tokens.shape
-    position = jnp.arange(length)
-    visible = (position[:, None] >= position[None, :])[None, None]
     # what stands beyond an end may be anything; inside a response `scoring.check_responses` refuses other ids
     x = model.embed(jnp.clip(tokens.reshape(-1), 0, shape.vocab - 1))
     keys, values = [], []
-    for block in model.blocks:
-        query, key, value = _projections(shape, block, x, (rows, length), position[None])
+    for i, block in enumerate(model.blocks):
+        query, key, value = _projections(shape, block, x, (rows, length), turn)
+        keys.append(key)
+        values.append(value)
+        if prompt is not None:
+            key, value = (
+                jnp.concatenate([jnp.broadcast_to(past[i], (rows, *past[i].shape[1:])), new], axis=1)
+                for past, new in ((prompt.keys, key), (prompt.values, value))
+            )
         scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
         attention = softmax(jnp.where(visible, scores, -1e30)).astype(value.dtype)
         mixed = jnp.einsum("bhqk,bkhd->bqhd", attention, value).reshape(x.shape)
         x = _feed_forward(block, x + block.attention_out(mixed))
-        keys.append(key)
-        values.append(value)
     return model.norm(x).reshape(rows, length, shape.width), Cache(tuple(keys), tuple(values))
+
+
+def _causal(shape: Shape, model: Transformer, tokens: Array) -> tuple[Array, Cache]:
+    position = jnp.arange(tokens.shape[1])
+    visible = (position[:, None] >= position[None, :])[None, None]
+    return _attend(shape, model, tokens, angles(shape, position[None]), visible, None)
+
+
+def _packed(shape: Shape, model: Transformer, prompt: Cache | None, tokens: Array, length: Array) -> Array:
+    rows, size = tokens.shape
+    before = 0 if prompt is None else prompt.keys[0].shape[1]
+    place, ends = jnp.arange(size)[None], jnp.cumsum(length, axis=1)[:, None]
+    starts = ends - length[:, None]
+    text = (place[..., None] >= ends).sum(-1)  # [B, S] number of the text that a token belongs to
+    start = jnp.where(place[..., None] >= starts, starts, 0).max(-1)
+    same = (text[:, :, None] == text[:, None, :]) & (place[..., None] >= place[:, None])
+    visible = jnp.concatenate([jnp.ones((rows, size, before), bool), same], axis=-1)
+    table = angles(shape, jnp.arange(before + size))
+    turn = tuple(_pin(x[before + place - start]) for x in table)
+    return _attend(shape, model, tokens, turn, _pin(visible)[:, None], prompt)[0]
 
 
 def _decode(
@@ -122,12 +158,12 @@ def _decode(
 ) -> tuple[Array, Cache]:
     groups, samples = tokens.shape
     prompt_length, capacity = prompt.keys[0].shape[1], response.keys[0].shape[3]
-    position = jnp.full((1, 1), prompt_length + step)
+    turn = angles(shape, jnp.full((1, 1), prompt_length + step))
     visible = (jnp.arange(capacity) <= step)[None, None, None]
     x = model.embed(tokens.reshape(-1))
     keys, values = [], []
     for i, block in enumerate(model.blocks):
-        query, key, value = _projections(shape, block, x, (groups, samples), position)
+        query, key, value = _projections(shape, block, x, (groups, samples), turn)
         key = jax.lax.dynamic_update_index_in_dim(response.keys[i], key, step, 3)
         value = jax.lax.dynamic_update_index_in_dim(response.values[i], value, step, 3)
         past = jnp.einsum("gnhd,gphd->gnhp", query, prompt.keys[i], preferred_element_type=jnp.float32)
@@ -165,7 +201,10 @@ def transformer(shape: Shape, dtype: Any = jnp.float32) -> Network:
 
     def prefill(params: Params, prompts: Array) -> tuple[Array, Cache]:
         out, cache = _causal(shape, build(params), prompts)
-        return out[:, -1].astype(jnp.float32), cache
+        return out.astype(jnp.float32), cache
+
+    def packed(params: Params, prompt: Cache | None, tokens: Array, length: Array) -> Array:
+        return _packed(shape, build(params), prompt, tokens, length).astype(jnp.float32)
 
     def decode(params: Params, prompt: Cache, response: Cache, tokens: Array, step: Array) -> tuple[Array, Cache]:
         out, cache = _decode(shape, build(params), prompt, response, tokens, step)
@@ -175,4 +214,4 @@ def transformer(shape: Shape, dtype: Any = jnp.float32) -> Network:
         empty = jnp.zeros((groups, samples, shape.heads, tokens, shape.width // shape.heads), dtype)
         return Cache((empty,) * shape.layers, (empty,) * shape.layers)
 
-    return Network(shape, init, hidden, logits, prefill, decode, response_cache)
+    return Network(shape, init, hidden, logits, prefill, decode, response_cache, packed)

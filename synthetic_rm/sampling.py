@@ -58,7 +58,7 @@ def sample(
     groups = prompts.shape[0]
     uniform = jax.random.uniform(key, (max_tokens, groups * samples))
     hidden, prompt_cache = network.prefill(params, prompts)
-    hidden = jnp.broadcast_to(hidden[:, None], (groups, samples, hidden.shape[-1]))
+    hidden = jnp.broadcast_to(hidden[:, None, -1], (groups, samples, hidden.shape[-1]))
     alive = jnp.ones(groups * samples, bool)
 
     def draw(hidden: Array, alive: Array, uniform: Array) -> tuple[Array, Array, Array]:

@@ -1,6 +1,7 @@
-"""F3: scores of many responses by one reward model or by several of one shape, in batches grouped by length."""
+"""F3: scores of many responses by one reward model or by several of one shape, in rows that several of them share."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import jax
@@ -8,33 +9,60 @@ import jax.numpy as jnp
 import numpy as np
 
 from synthetic_rm.errors import InputError
+from synthetic_rm.packing import fill, pack
 from synthetic_rm.runtime import concurrently
-from synthetic_rm.types import Array, Responses, RewardModel
+from synthetic_rm.types import Array, PackedReward, Responses, RewardModel
 
-BATCH = 256
-MOST = 2**31 - 1
+BATCHES = 64
+"""batches of rows in one call of a program"""
+CALLED = 256
+"""responses in one call of a reward model that cannot read several from one row"""
+MOST_IDS = 2**31 - 1
 """token ids of a model whose vocabulary is not known: 32-bit ones"""
 
 
-def length_buckets(max_tokens: int, step: int = 8) -> tuple[int, int]:
-    """Response lengths a batch is cut to: one step short of the longest, and the longest."""
-    return (max(1, max_tokens - step), max_tokens)
+def rows_at_once() -> int:
+    """Rows that go through a network together: on a CPU so few that what is computed stays in its cache."""
+    return 32 if jax.default_backend() == "cpu" else 1024
 
 
 @jax.jit
-def _score_members(members: Any, responses: Responses) -> Array:
+def _called(members: Any, responses: Responses) -> Array:
     return jax.lax.map(lambda model: model(responses), members)
 
 
-def _batches(lengths: np.ndarray, max_tokens: int, batch: int) -> Iterator[tuple[np.ndarray, int]]:
-    """(rows [batch], tokens to keep): rows sorted by length, the last of a bucket repeated to fill its batch."""
-    low = 0
-    for cut in length_buckets(max_tokens):
-        rows = np.nonzero((lengths > low) & (lengths <= cut))[0]
-        for start in range(0, len(rows), batch):
-            part = rows[start : start + batch]
-            yield np.pad(part, (0, batch - len(part)), mode="edge"), cut
-        low = cut
+@partial(jax.jit, static_argnames="batch")
+def _read(members: Any, prompt: Array | None, tokens: Array, length: Array, batches: Array, *, batch: int) -> Array:
+    """Scores [members, R, K] of the first `batches` batches of rows [R, S] of texts `length` [R, K] long."""
+
+    def member(model: PackedReward) -> Array:
+        read = model.reader(prompt)
+
+        def body(i: Array, scores: Array) -> Array:
+            part = (jax.lax.dynamic_slice_in_dim(x, i * batch, batch) for x in (tokens, length))
+            return jax.lax.dynamic_update_slice_in_dim(scores, read(*part), i * batch, 0)
+
+        return jax.lax.fori_loop(0, batches, body, jnp.zeros(length.shape, jnp.float32))
+
+    return jax.lax.map(member, members)
+
+
+def _score_texts(members: Any, prompt: np.ndarray | None, tokens: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """Scores [members, N] of texts [N, T], N at most the rows of a program: it is one program whatever N is."""
+    batch, size = rows_at_once(), tokens.shape[1]
+    rows = pack(length, size)
+    room = BATCHES * batch - len(rows)
+    packed, lengths = (np.pad(x, ((0, room), (0, 0))) for x in fill(rows, tokens, length, size))
+    begin = None if prompt is None else jnp.asarray(prompt.astype(np.int32))
+    batches = jnp.int32(-(-len(rows) // batch))
+    read = np.asarray(_read(members, begin, jnp.asarray(packed), jnp.asarray(lengths), batches, batch=batch))
+    scores, there = np.empty((len(read), len(length)), np.float32), rows >= 0
+    scores[:, rows[there]] = read[:, : len(rows)][:, there]
+    return scores
+
+
+def _chunks(count: int, size: int) -> Iterator[slice]:
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
 def check_responses(responses: Responses, vocab: int) -> None:
@@ -59,31 +87,46 @@ def check_responses(responses: Responses, vocab: int) -> None:
             )
 
 
-def score_members(members: Any, responses: Responses, *, batch: int = BATCH) -> np.ndarray:
+def score_members(members: Any, responses: Responses) -> np.ndarray:
     """Scores of reward models of one shape: float32 [members, N].
 
     Args:
         members: a reward model whose every array has a leading axis [members].
-        responses: [N] numpy or jax arrays. Short and long responses go in batches of their own, so that padding
-            costs little; scores do not depend on how responses are batched.
+        responses: [N] numpy or jax arrays. Those that can (see `types.PackedReward`) read several from one row; scores
+            depend neither on what shares a row nor on batches.
     Raises:
         InputError: a length or, of a model with a network, a token id that cannot be (see `check_responses`).
     """
-    network = getattr(members, "network", None)
-    check_responses(responses, network.shape.vocab if network is not None else MOST)
+    packed = isinstance(members, PackedReward)
+    check_responses(responses, members.network.shape.vocab if packed else MOST_IDS)
     prompt, tokens, length = (np.asarray(x) for x in responses)
+    texts = np.concatenate([prompt, tokens], axis=1)
 
-    def score_batch(job: tuple[np.ndarray, int]) -> tuple[np.ndarray, np.ndarray]:
-        rows, cut = job
-        part = Responses(*(jnp.asarray(x) for x in (prompt[rows], tokens[rows, :cut].astype(np.int32), length[rows])))
-        return rows, np.asarray(_score_members(members, part))
+    def score_chunk(rows: slice) -> tuple[slice, np.ndarray]:
+        if packed:
+            return rows, _score_texts(members, None, texts[rows], length[rows] + prompt.shape[1])
+        at = np.minimum(np.arange(rows.start, rows.start + CALLED), len(length) - 1)
+        part = Responses(*(jnp.asarray(x.astype(np.int32)) for x in (prompt[at], tokens[at], length[at])))
+        return rows, np.asarray(_called(members, part))[:, : rows.stop - rows.start]
 
     scores = np.empty((jax.tree.leaves(members)[0].shape[0], len(length)), np.float32)
-    for rows, values in concurrently(score_batch, _batches(length, tokens.shape[1], batch)):
-        scores[:, rows] = values
+    size = BATCHES * rows_at_once() if packed else CALLED
+    for rows, found in concurrently(score_chunk, _chunks(len(length), size)):
+        scores[:, rows] = found
     return scores
 
 
-def score(model: RewardModel, responses: Responses, *, batch: int = BATCH) -> np.ndarray:
+def score_answers(members: Any, prompt: np.ndarray, tokens: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """Scores, as of `score_members`, of responses tokens [N, T], length [N] to one prompt [P], which is read once."""
+    repeated = np.broadcast_to(prompt, (len(length), len(prompt)))
+    responses = Responses(repeated, tokens, length)  # type: ignore[arg-type]
+    if not isinstance(members, PackedReward):
+        return score_members(members, responses)
+    check_responses(responses, members.network.shape.vocab)
+    parts = _chunks(len(length), BATCHES * rows_at_once())
+    return np.concatenate([_score_texts(members, prompt, tokens[rows], length[rows]) for rows in parts], axis=1)
+
+
+def score(model: RewardModel, responses: Responses) -> np.ndarray:
     """Scores of one reward model, float32 [N], of responses [N]."""
-    return score_members(jax.tree.map(lambda x: x[None], model), responses, batch=batch)[0]
+    return score_members(jax.tree.map(lambda x: x[None], model), responses)[0]

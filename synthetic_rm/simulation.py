@@ -238,9 +238,9 @@ class Simulation:
         """Scores of reward models (leading axis [members]) over the pool, as `scores.npy` [members, prompts, N]."""
 
         def make(folder: Path) -> dict[str, Any]:
-            pool = self.open_pool()
+            pool, identity = self.open_pool(), np.load(self.pool.path / "identity.npy", allow_pickle=False)
             with self.reporter.bar(title, pool.length.size, "samples") as bar:
-                scores = score_pool(members, pool, folder / "scores.npy", on_chunk=bar.advance)
+                scores = score_pool(members, pool, identity, folder / "scores.npy", on_chunk=bar.advance)
             return {"finite": [bool(np.isfinite(member).all()) for member in scores]}
 
         return self.store.get("scores", {}, [self.pool.key, *parents], make)

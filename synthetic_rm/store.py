@@ -33,7 +33,7 @@ VERSIONS = {
     "comparisons": 2,
     "proxy": 2,
     "pool": 2,
-    "scores": 1,
+    "scores": 2,
 }
 """Raised when a stage's code changes what it makes, so that older artifacts are no longer found."""
 

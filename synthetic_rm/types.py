@@ -6,7 +6,7 @@ Scores are floats in nats of a logit until they are recentred; KL is in nats of 
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 
@@ -41,6 +41,10 @@ class Shape(NamedTuple):
     """width of the gated feed-forward layer"""
 
 
+def _reads_no_packed_rows(*_: Any) -> Array:
+    raise NotImplementedError("this network reads rows of one text")
+
+
 class Network(NamedTuple):
     """A causal decoder as pure functions over `params`. Made by `networks.transformer`."""
 
@@ -52,12 +56,15 @@ class Network(NamedTuple):
     logits: Callable[[Params, Array], Array]
     """(params, hidden [..., D]) -> float32 next-token logits [..., V]."""
     prefill: Callable[[Params, Array], tuple[Array, Any]]
-    """(params, prompts [G, P]) -> (hidden of the last position [G, D], prompt cache)."""
+    """(params, prompts [G, P]) -> (float32 hidden [G, P, D], prompt cache)."""
     decode: Callable[[Params, Any, Any, Array, Array], tuple[Array, Any]]
     """(params, prompt cache, response cache, tokens [G, N], step) -> (hidden [G, N, D], response cache):
     feed response token number `step` of N samples for each of the G prompts."""
     response_cache: Callable[[int, int, int], Any]
     """(G, N, T) -> an empty response cache."""
+    packed: Callable[[Params, Any, Array, Array], Array] = _reads_no_packed_rows
+    """(params, cache of one prompt or None, tokens [B, S], length [B, K]) -> float32 [B, S, D]: a row holds K texts one
+    after another, of `length` tokens each (0: none); a token sees the prompt and its own text up to itself."""
 
 
 class RewardModel(Protocol):
@@ -65,6 +72,22 @@ class RewardModel(Protocol):
 
     def __call__(self, responses: Responses) -> Array:
         """Scores, float32 [...], of `responses` [...]. Padding, batch size and order change no score."""
+        ...
+
+
+@runtime_checkable
+class PackedReward(RewardModel, Protocol):
+    """A reward model that can read several responses from one row, which spares padding."""
+
+    @property
+    def network(self) -> Network: ...
+
+    def reader(self, prompt: Array | None) -> Callable[[Array, Array], Array]:
+        """A function (tokens [B, S], length [B, K]) -> scores, float32 [B, K], of rows of K texts one after another.
+
+        With a prompt [P], read once, the texts are responses to it. With none they are prompts and responses. Where
+        there is no text, its length 0, there is no score: whatever number.
+        """
         ...
 
 

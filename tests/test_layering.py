@@ -16,7 +16,7 @@ FLOORS = {
         (
             "types errors progress runtime provenance",
             "divergences finite_support quantile_policies tails token_kl estimators losses advantages policy_losses "
-            "recalibration weights",
+            "recalibration weights packing",
             "networks ladder sampling",
             "policies rewards scoring",
             "environments",

@@ -10,7 +10,7 @@ import pytest
 from jax.test_util import check_grads
 
 from synthetic_rm.ladder import count_parameters
-from synthetic_rm.networks import ROTARY_BASE, rotate, softmax, transformer
+from synthetic_rm.networks import ROTARY_BASE, angles, rotate, softmax, transformer
 from synthetic_rm.types import Array, Network, Params, Shape
 
 SHAPE = Shape(vocab=11, width=8, layers=2, heads=2, hidden=12)
@@ -137,7 +137,7 @@ def test_decoding_on_the_prompt_cache_equals_the_full_pass(network: Network, hid
 
     @jax.jit
     def cached(params: Params, rows: Array) -> tuple[Array, Array]:
-        last, prompt = network.prefill(params, rows[:, 0, :PROMPT])
+        read, prompt = network.prefill(params, rows[:, 0, :PROMPT])
 
         def body(cache: Params, step: Array) -> tuple[Params, Array]:
             token = jax.lax.dynamic_index_in_dim(rows, PROMPT + step, axis=2, keepdims=False)
@@ -145,12 +145,36 @@ def test_decoding_on_the_prompt_cache_equals_the_full_pass(network: Network, hid
             return cache, out
 
         empty = network.response_cache(groups, samples, steps)
-        return last, jax.lax.scan(body, empty, jnp.arange(steps))[1]
+        return read, jax.lax.scan(body, empty, jnp.arange(steps))[1]
 
-    last, decoded = cached(params, rows)
+    read, decoded = cached(params, rows)
     full = hidden(params, rows.reshape(-1, LENGTH)).reshape(groups, samples, LENGTH, -1)
-    CLOSE(last, full[:, 0, PROMPT - 1])
+    CLOSE(read, full[:, 0, :PROMPT])
     CLOSE(np.moveaxis(np.asarray(decoded), 0, 2), full[:, :, PROMPT:])
+
+
+@pytest.mark.parametrize("prompt", [0, PROMPT])
+def test_texts_that_share_a_row_are_read_as_each_alone(
+    network: Network, hidden: Hidden, params: Params, prompt: int
+) -> None:
+    """After one prompt or none; rows are filled to different ends, and one holds fewer texts than places for them."""
+    rng, size = np.random.default_rng(5), 8
+    begin = rng.integers(0, SHAPE.vocab, (1, prompt))
+    length = np.array([[3, 4, 1], [8, 0, 0], [2, 2, 0], [1, 1, 5]])
+    tokens = rng.integers(0, SHAPE.vocab, (len(length), size))
+
+    @jax.jit
+    def packed(params: Params, tokens: Array) -> Array:
+        cache = network.prefill(params, jnp.asarray(begin))[1] if prompt else None
+        return network.packed(params, cache, tokens, jnp.asarray(length))
+
+    found = packed(params, jnp.asarray(tokens))
+    assert bool(jnp.isfinite(found).all())
+    for row, lengths in enumerate(length):
+        for start, end in zip(np.cumsum(lengths) - lengths, np.cumsum(lengths), strict=True):
+            text = np.concatenate([begin[0], tokens[row, start:end]])
+            padded = jnp.asarray(np.pad(text, (0, PROMPT + size - len(text))))[None]  # one shape: one program
+            CLOSE(found[row, start:end], hidden(params, padded)[0, prompt : len(text)])
 
 
 def test_batch_size_order_and_padding_change_nothing(hidden: Hidden, params: Params, tokens: Array) -> None:
@@ -219,10 +243,13 @@ def test_softmax_has_the_derived_gradient() -> None:
 def test_rotation_keeps_lengths_and_sees_distances_alone() -> None:
     query, key = jax.random.normal(jax.random.key(10), (2, 1, 1, 6))
 
+    def turned(x: Array, m: int) -> Array:
+        return rotate(x, angles(SHAPE._replace(width=12), jnp.array([m])))
+
     def product(m: int, n: int) -> float:
-        return float((rotate(query, jnp.array([m])) * rotate(key, jnp.array([n]))).sum())
+        return float((turned(query, m) * turned(key, n)).sum())
 
     assert product(9, 4) == pytest.approx(product(25, 20), abs=1e-5)
     assert abs(product(9, 4) - product(4, 9)) > 1e-2
-    CLOSE(jnp.linalg.norm(rotate(query, jnp.array([13]))), jnp.linalg.norm(query))
-    CLOSE(rotate(query, jnp.array([0])), query)
+    CLOSE(jnp.linalg.norm(turned(query, 13)), jnp.linalg.norm(query))
+    CLOSE(turned(query, 0), query)

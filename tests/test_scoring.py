@@ -1,16 +1,20 @@
 """Scores of many responses are those of each response alone, however they are batched, cut, ordered and padded."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from synthetic_rm import scoring
 from synthetic_rm.errors import InputError
 from synthetic_rm.ladder import shape_of_width
 from synthetic_rm.networks import transformer
 from synthetic_rm.rewards.neural import NeuralReward, Readout, init_reward, neural_reward
-from synthetic_rm.scoring import check_responses, length_buckets, score, score_members
-from synthetic_rm.types import Responses
+from synthetic_rm.scoring import check_responses, score, score_answers, score_members
+from synthetic_rm.types import Array, PackedReward, Responses
 
 VOCAB, PROMPT, TOKENS, COUNT = 50, 3, 20, 41
 NETWORK = transformer(shape_of_width(8, VOCAB))
@@ -43,7 +47,7 @@ def test_scores_equal_the_model_called_on_each_response_alone(readout: Readout) 
     called = jax.jit(lambda model, one: model(one))
     rows = (Responses(*(jnp.asarray(x[i : i + 1]) for x in drawn)) for i in range(COUNT))
     alone = np.array([called(model, row)[0] for row in rows])
-    found = score(model, drawn, batch=16)
+    found = score(model, drawn)
     assert found.shape == (COUNT,) and found.dtype == np.float32
     close(found, alone)
     for i in (int(np.argmin(drawn.length)), int(np.argmax(drawn.length))):  # nor does the cut to its own length
@@ -52,17 +56,26 @@ def test_scores_equal_the_model_called_on_each_response_alone(readout: Readout) 
         assert called(model, cut)[0] == pytest.approx(alone[i], abs=2e-5)
 
 
-@pytest.mark.parametrize("batch", [1, 64])
-def test_the_batch_changes_no_score(batch: int) -> None:
+@pytest.fixture
+def few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows in batches of 3 and programs of 2 batches, so that the responses need many, and the last are not full."""
+    monkeypatch.setattr(scoring, "rows_at_once", lambda: 3)
+    monkeypatch.setattr(scoring, "BATCHES", 2)
+
+
+@pytest.mark.usefixtures("few_rows")
+def test_the_batch_changes_no_score(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn, model = responses(), reward(0)
-    close(score(model, drawn, batch=batch), score(model, drawn, batch=16))
+    found = score(model, drawn)
+    monkeypatch.undo()
+    close(found, score(model, drawn))
 
 
 def test_the_order_changes_no_score() -> None:
     drawn, model = responses(), reward(0)
     order = np.random.default_rng(1).permutation(COUNT)
     moved = Responses(*(np.asarray(x)[order] for x in drawn))  # type: ignore[arg-type]
-    close(score(model, moved, batch=16), score(model, drawn, batch=16)[order])
+    close(score(model, moved), score(model, drawn)[order])
 
 
 @pytest.mark.parametrize("readout", ["last", "mean"])
@@ -73,38 +86,89 @@ def test_what_lies_beyond_a_response_changes_no_score(readout: Readout) -> None:
     for others in (responses(5).tokens, -7, 10**6):  # ids of the vocabulary and none
         other = np.where(beyond, others, drawn.tokens).astype(np.int32)
         assert (other != drawn.tokens).any()
-        close(score(model, drawn._replace(tokens=other), batch=16), score(model, drawn, batch=16))
+        close(score(model, drawn._replace(tokens=other)), score(model, drawn))
 
 
-def test_the_bucket_changes_no_score() -> None:
-    """A response shorter than the shorter bucket is cut to it; alone in a narrower array it is cut elsewhere."""
-    low, high = length_buckets(TOKENS)
-    assert high == TOKENS and 1 <= low < high
-    drawn, model = responses(longest=low - 1), reward(0)
-    narrow = drawn._replace(tokens=drawn.tokens[:, : low - 1])
-    assert length_buckets(low - 1) != (low, high)
-    close(score(model, narrow, batch=16), score(model, drawn, batch=16))
+def test_what_shares_a_row_changes_no_score() -> None:
+    """Short responses alone, several to a row of their own, and among long ones."""
+    drawn, model = responses(), reward(0)
+    short = np.flatnonzero(np.asarray(drawn.length) <= 6)
+    assert len(short) > 10
+    alone = Responses(drawn.prompt[short], drawn.tokens[short, :6], drawn.length[short])
+    close(score(model, alone), score(model, drawn)[short])
+
+
+@pytest.mark.usefixtures("few_rows")
+@pytest.mark.parametrize("readout", ["last", "mean"])
+def test_answers_to_one_prompt_score_as_responses_with_it(readout: Readout) -> None:
+    drawn, models = responses(), [reward(seed, readout) for seed in range(2)]
+    prompt = np.asarray(drawn.prompt[0])
+    members = jax.tree.map(lambda *x: jnp.stack(x), *models)
+    found = score_answers(members, prompt, np.asarray(drawn.tokens), np.asarray(drawn.length))
+    expected = score_members(members, drawn._replace(prompt=np.broadcast_to(prompt, drawn.prompt.shape)))
+    close(found, expected)
+    other = score_answers(members, (prompt + 1) % VOCAB, np.asarray(drawn.tokens), np.asarray(drawn.length))
+    assert np.abs(other - found).max() > 0.1
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Counts:
+    """A reward model without a network: how often a token occurs in the response."""
+
+    token: Array
+
+    def __call__(self, responses: Responses) -> Array:
+        inside = jnp.arange(responses.tokens.shape[1])[None] < responses.length[:, None]
+        return ((responses.tokens == self.token) & inside).sum(1) + 100.0 * responses.prompt[:, 0]
+
+
+def test_a_reward_model_that_reads_no_rows_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scoring, "CALLED", 16)
+    drawn, members = responses(), Counts(jnp.arange(3, 5))
+    assert not isinstance(members, PackedReward) and isinstance(reward(0), PackedReward)
+    rows = list(zip(*(np.asarray(x) for x in drawn), strict=True))
+    expected = [[int((t[:n] == token).sum()) + 100 * int(p[0]) for p, t, n in rows] for token in (3, 4)]
+    np.testing.assert_array_equal(score_members(members, drawn), expected)
+    answers = score_answers(members, np.asarray(drawn.prompt[0]), np.asarray(drawn.tokens), np.asarray(drawn.length))
+    shift = 100 * (np.asarray(drawn.prompt[:, 0]) - int(drawn.prompt[0, 0]))
+    np.testing.assert_array_equal(answers, np.array(expected) - shift)
+
+
+def test_any_number_of_responses_is_one_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn, members = responses(longest=13), jax.tree.map(lambda x: x[None], reward(7))  # a shape of its own
+    traces = []
+    reader = NeuralReward.reader
+
+    def counted(self: NeuralReward, prompt: Array | None) -> Callable[[Array, Array], Array]:
+        traces.append(prompt)
+        return reader(self, prompt)
+
+    monkeypatch.setattr(NeuralReward, "reader", counted)
+    for count in (1, 2, 17, COUNT):
+        part = Responses(drawn.prompt[:count], drawn.tokens[:count, :13], drawn.length[:count])
+        assert score_members(members, part).shape == (1, count)
+    assert len(traces) == 1
+
+
+def test_no_responses_have_no_scores() -> None:
+    none = Responses(*(np.asarray(x)[:0] for x in responses()))  # type: ignore[arg-type]
+    assert score(reward(0), none).shape == (0,)
 
 
 def test_members_score_as_they_do_alone_in_their_order() -> None:
     drawn, models = responses(), [reward(seed) for seed in range(3)]
-    together = score_members(jax.tree.map(lambda *x: jnp.stack(x), *models), drawn, batch=16)
+    together = score_members(jax.tree.map(lambda *x: jnp.stack(x), *models), drawn)
     assert together.shape == (3, COUNT)
     for row, model in zip(together, models, strict=True):
-        close(row, score(model, drawn, batch=16))
+        close(row, score(model, drawn))
     assert np.abs(np.diff(together, axis=0)).max(axis=1).min() > 0.3
 
 
 def test_token_ids_of_a_pool_score_as_others_do() -> None:
     drawn, model = responses(), reward(0)
     stored = drawn._replace(tokens=np.asarray(drawn.tokens).astype(np.uint16))  # type: ignore[arg-type]
-    close(score(model, stored, batch=16), score(model, drawn, batch=16))
-
-
-@pytest.mark.parametrize("longest", [1, 2, 9])
-def test_short_responses_have_buckets_too(longest: int) -> None:
-    low, high = length_buckets(longest)
-    assert 1 <= low <= high == longest
+    close(score(model, stored), score(model, drawn))
 
 
 @pytest.mark.parametrize("bad", [VOCAB, -1, 10**6])

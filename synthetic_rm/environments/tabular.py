@@ -196,8 +196,7 @@ def _network(world: Tabular) -> Network:
         return params["table"][prompt[:, None], jnp.stack(path, axis=1)]
 
     def prefill(params: Params, prompts: Array) -> tuple[Array, Array]:
-        index = _prompt_index(world, prompts)
-        return params["table"][index, 0], index
+        return hidden(params, prompts), _prompt_index(world, prompts)
 
     def decode(params: Params, prompt: Array, path: Array, tokens: Array, step: Array) -> tuple[Array, Array]:
         node = after(path, tokens)

@@ -4,7 +4,7 @@ Memory does not grow with the pool: responses and scores are written chunk by ch
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,8 +16,8 @@ from synthetic_rm.comparisons import sampler
 from synthetic_rm.divergences import best_of_n_kl, pool_kl
 from synthetic_rm.estimators import best_of_n_curve
 from synthetic_rm.runtime import concurrently
-from synthetic_rm.scoring import score_members
-from synthetic_rm.types import PAD, Curve, Network, Params, Responses
+from synthetic_rm.scoring import score_answers
+from synthetic_rm.types import PAD, Curve, Network, Params
 
 OnChunk = Callable[[int], None]
 """called with the number of samples done so far"""
@@ -34,16 +34,6 @@ class Pool(NamedTuple):
     """[prompts, N]"""
     log_prob: np.ndarray
     """[prompts, N] float32 log-probability of the response under the policy that drew it"""
-
-    def blocks(self, size: int) -> Iterator[tuple[int, slice, Responses]]:
-        """(prompt, samples, responses) in blocks of up to `size` samples of one prompt."""
-        prompts, samples, _ = self.tokens.shape
-        for i in range(prompts):
-            for start in range(0, samples, size):
-                part = slice(start, min(start + size, samples))
-                rows = part.stop - start
-                prompt = np.broadcast_to(self.prompts[i], (rows, self.prompts.shape[1]))
-                yield i, part, Responses(prompt, self.tokens[i, part], self.length[i, part])  # type: ignore[arg-type]
 
 
 def create_array(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.memmap:
@@ -112,16 +102,27 @@ def open_pool(folder: Path) -> Pool:
 
 
 def score_pool(
-    members: Any, pool: Pool, path: Path, *, block: int = 4096, on_chunk: OnChunk | None = None
+    members: Any, pool: Pool, identity: np.ndarray, path: Path, *, on_chunk: OnChunk | None = None
 ) -> np.ndarray:
-    """Scores of reward models of one shape (see `score_members`) over the pool: memory-mapped [members, prompts, N]."""
+    """Scores of reward models of one shape (see `score_answers`) over the pool: memory-mapped [members, prompts, N].
+
+    Args:
+        identity: [prompts, N], see `response_identity`: what is the same response to a prompt is scored once.
+        on_chunk: called after every prompt.
+    """
     count = jax.tree.leaves(members)[0].shape[0]
-    shape = (count, *pool.length.shape)
-    scores = create_array(path, np.float32, shape)
-    for i, part, responses in pool.blocks(block):
-        scores[:, i, part] = score_members(members, responses)
+    prompts, samples = pool.length.shape
+    scores = create_array(path, np.float32, (count, prompts, samples))
+
+    def score_prompt(i: int) -> tuple[int, np.ndarray]:
+        _, first, again = np.unique(identity[i], return_index=True, return_inverse=True)
+        found = score_answers(members, pool.prompts[i], pool.tokens[i][first], pool.length[i][first])
+        return i, found[:, again]
+
+    for i, found in concurrently(score_prompt, range(prompts)):
+        scores[:, i] = found
         if on_chunk is not None:
-            on_chunk(part.stop - part.start)
+            on_chunk(samples)
     scores.flush()
     return np.load(path, mmap_mode="r", allow_pickle=False)
 

@@ -1,5 +1,6 @@
 """F3: a reward model that is a decoder with a scalar head."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
@@ -29,6 +30,30 @@ class NeuralReward:
 
     def __call__(self, responses: Responses) -> Array:
         return self.scale * (raw_scores(self.network, self.params, responses, self.readout) - self.shift)
+
+    def reader(self, prompt: Array | None) -> Callable[[Array, Array], Array]:
+        """Scores of rows that hold several texts each, see `types.PackedReward`."""
+        network, trunk, head = self.network, self.params["trunk"], self.params["head"]
+
+        def token_scores(hidden: Array) -> Array:
+            return jnp.matmul(hidden, head["weight"], precision="highest")
+
+        before, prompt_score, cache = 0, jnp.float32(0.0), None
+        if prompt is not None:
+            hidden, cache = network.prefill(trunk, prompt[None])
+            before, prompt_score = prompt.shape[0], token_scores(hidden).sum()
+
+        def read(tokens: Array, length: Array) -> Array:
+            place = jax.lax.broadcasted_iota(jnp.int32, (1, 1, tokens.shape[1]), 2)
+            ends = jnp.cumsum(length, axis=1)[..., None]
+            last = self.readout == "last"
+            used = (place == ends - 1) if last else (place >= ends - length[..., None]) & (place < ends)
+            each = token_scores(network.packed(trunk, cache, tokens, length))
+            total = jnp.where(used, each[:, None], 0.0).sum(-1)
+            score = total if last else (total + prompt_score) / jnp.maximum(before + length, 1)
+            return self.scale * (score + head["bias"] - self.shift)
+
+        return read
 
     def centred(self, shift: float | Array, scale: float | Array) -> Self:
         """The same model shifted and scaled."""

@@ -2,7 +2,7 @@
 
 import ast
 import inspect
-from itertools import combinations
+from itertools import combinations, count
 from pathlib import Path
 from typing import Any
 
@@ -85,38 +85,46 @@ def test_responses_end_where_they_say_and_are_padded_beyond(pool: Pool) -> None:
 
 
 def test_stored_log_probabilities_are_those_of_the_policy(pool: Pool) -> None:
-    for i, part, responses in pool.blocks(40):
-        rows = Responses(*(jnp.asarray(np.asarray(x).astype(np.int32)) for x in responses))
-        expected = policy(NETWORK).log_prob(PARAMS, rows).sum(-1)
-        np.testing.assert_allclose(pool.log_prob[i, part], expected, atol=2e-5)
+    rows = Responses(*(jnp.asarray(np.asarray(x).astype(np.int32)) for x in responses_of(pool)))
+    expected = policy(NETWORK).log_prob(PARAMS, rows).sum(-1)
+    np.testing.assert_allclose(pool.log_prob.ravel(), expected, atol=2e-5)
 
 
-@pytest.mark.parametrize("size", [1, 7, 40, 1000])
-def test_blocks_cover_the_pool_once(pool: Pool, size: int) -> None:
-    seen = np.zeros(pool.length.shape, int)
-    for i, part, responses in pool.blocks(size):
-        assert 1 <= part.stop - part.start <= size
-        seen[i, part] += 1
-        assert (np.asarray(responses.prompt) == pool.prompts[i]).all()
-        np.testing.assert_array_equal(responses.tokens, pool.tokens[i, part])
-        np.testing.assert_array_equal(responses.length, pool.length[i, part])
-    assert (seen == 1).all()
+def responses_of(pool: Pool) -> Responses:
+    """The whole pool as one batch of responses [prompts N]."""
+    prompt = np.repeat(pool.prompts, pool.length.shape[1], axis=0)
+    return Responses(prompt, pool.tokens.reshape(len(prompt), -1), pool.length.ravel())  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("block", [7, 4096])
-def test_scores_of_the_pool_are_the_models_own(pool: Pool, tmp_path: Path, block: int) -> None:
+def test_scores_of_the_pool_are_the_models_own(pool: Pool, tmp_path: Path) -> None:
     like = jax.eval_shape(lambda key: init_reward(NETWORK, key), jax.random.key(0))
     models = [neural_reward(NETWORK, random_params(like, seed)).centred(0.1, 2.0) for seed in range(2)]
     heard: list[int] = []
     members = jax.tree.map(lambda *x: jnp.stack(x), *models)
-    found = score_pool(members, pool, tmp_path / "scores.npy", block=block, on_chunk=heard.append)
+    identity = response_identity(pool)
+    found = score_pool(members, pool, identity, tmp_path / "scores.npy", on_chunk=heard.append)
     np.testing.assert_array_equal(found, np.load(tmp_path / "scores.npy", allow_pickle=False))
     assert found.shape == (2, 5, 40) and sum(heard) == 200
     for scores, model in zip(found, models, strict=True):
-        flat = Responses(np.repeat(pool.prompts, 40, axis=0), pool.tokens.reshape(200, -1), pool.length.ravel())  # type: ignore[arg-type]
-        expected = score(model, flat).reshape(5, 40)
+        expected = score(model, responses_of(pool)).reshape(5, 40)
         assert expected.std() > 0.1
         np.testing.assert_allclose(scores, expected, atol=2e-5)
+
+
+def test_a_repeated_response_is_scored_once_and_has_one_score(
+    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = count()
+
+    def answers(_members: Any, _prompt: np.ndarray, _tokens: np.ndarray, length: np.ndarray) -> np.ndarray:
+        return np.array([[next(number) for _ in length]], np.float32)  # of no other call
+
+    monkeypatch.setattr(best_of_n, "score_answers", answers)
+    identity = response_identity(pool)
+    scores = score_pool((jnp.zeros(1),), pool, identity, tmp_path / "scores.npy")[0]
+    assert next(number) == len(np.unique(scores)) < scores.size
+    for ids, row in zip(identity, scores, strict=True):
+        np.testing.assert_array_equal(ids[:, None] == ids, row[:, None] == row)
 
 
 def test_identity_is_that_of_the_tokens_a_response_has(pool: Pool) -> None:

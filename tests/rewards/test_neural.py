@@ -96,6 +96,26 @@ def test_centring_is_affine_and_replaces_what_was_there(scored: Scored) -> None:
     assert call._cache_size() == 1  # shift and scale are arrays: other values use the same program
 
 
+@pytest.mark.parametrize("readout", ["mean", "last"])
+@pytest.mark.parametrize("shared", [True, False], ids=["one prompt", "own prompts"])
+def test_responses_read_from_one_row_score_as_each_alone(scored: Scored, readout: Readout, shared: bool) -> None:
+    responses = jax.tree.map(lambda x: x[0], scored.responses)
+    prompt, tokens, length = (np.asarray(x) for x in responses)
+    begin = np.zeros((SAMPLES, 0), int) if shared else prompt
+    texts = [np.concatenate([p, row[:n]]) for p, row, n in zip(begin, tokens, length, strict=True)]
+    rows = [np.concatenate(texts[:2]), np.concatenate(texts[2:])]
+    packed = np.stack([np.pad(row, (0, 20 - len(row))) for row in rows])
+    lengths = np.array([[len(texts[0]), len(texts[1]), 0], [len(texts[2]), len(texts[3]), 0]])
+    model = neural_reward(scored.network, scored.params, readout).centred(0.2, 1.5)
+    first = jnp.asarray(prompt[0]) if shared else None
+    read = jax.jit(lambda model, first, *rows: model.reader(first)(*rows))
+    found = read(model, first, jnp.asarray(packed), jnp.asarray(lengths))
+    expected = jax.jit(lambda model, responses: model(responses))(model, responses)
+    np.testing.assert_allclose(np.asarray(found)[:, :2].ravel(), expected, rtol=1e-5, atol=1e-6)
+    assert np.ptp(np.asarray(expected)) > 0.5
+    assert bool(jnp.isfinite(found).all())
+
+
 def test_a_stack_of_reward_models_is_mapped_like_any_pytree(scored: Scored) -> None:
     members = [neural_reward(scored.network, random_params(scored.network, s)).centred(s, s + 1.0) for s in range(3)]
     stack = jax.tree.map(lambda *x: jnp.stack(x), *members)
