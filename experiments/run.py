@@ -10,6 +10,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
+from synthetic_rm.analytic_experiment import CURVES, run_analytic
 from synthetic_rm.config import ERRORS, one_line, register, to_settings
 from synthetic_rm.errors import InputError, RunError
 from synthetic_rm.experiment import run
@@ -24,7 +25,7 @@ def job(config: DictConfig) -> None:
     try:
         settings = to_settings(config)
         prepare(settings.runtime.threads)
-        run(settings)
+        (run_analytic if settings.experiment in CURVES else run)(settings)
     except InputError as error:
         raise SystemExit(refuse(error)) from error
     except RunError as error:

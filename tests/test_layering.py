@@ -23,9 +23,9 @@ FLOORS = {
             "comparisons training",
             "optimizers",
             "settings settings_checks store storekeeping world build checks release simulation measuring run_rows"
-            " results learned_world",
+            " results learned_world analytic",
             "analysis",
-            "config experiment",
+            "config experiment analytic_experiment",
         )
     )
     for name in names.split()

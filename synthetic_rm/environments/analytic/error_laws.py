@@ -27,6 +27,8 @@ class Tail:
     """lam -> ln E exp(lam Z), where it is finite"""
     slope: Callable[[Floats], Floats] | None = None
     """its derivative"""
+    xi: float = 0.0
+    """extreme value index of the upper tail: below 0 where it is bounded, above 0 where it falls like a power"""
 
 
 def _uniform_cumulant(lam: Floats) -> Floats:
@@ -49,14 +51,14 @@ def normal() -> Tail:
 def bounded() -> Tail:
     """Uniform on [-sqrt(3), sqrt(3)]: variance 1."""
     law = stats.uniform(-math.sqrt(3.0), 2 * math.sqrt(3.0))
-    return Tail("bounded", law, False, _uniform_cumulant, _uniform_slope)
+    return Tail("bounded", law, False, _uniform_cumulant, _uniform_slope, xi=-1.0)
 
 
 def student_t(freedom: float = 3.0) -> Tail:
     """Student's t, of variance 1 where it has one (freedom above 2); xi = 1 / freedom."""
     require_positive("freedom", freedom)
     scale = math.sqrt((freedom - 2) / freedom) if freedom > 2 else 1.0
-    return Tail(f"student_t({freedom:g})", stats.t(freedom, scale=scale), True)
+    return Tail(f"student_t({freedom:g})", stats.t(freedom, scale=scale), True, xi=1.0 / freedom)
 
 
 def lognormal(sigma: float = 1.0) -> Tail:
@@ -70,7 +72,8 @@ def lognormal(sigma: float = 1.0) -> Tail:
 def pareto(index: float = 1.5) -> Tail:
     """P(Z + c > z) = z^(-index), z >= 1, c the mean where there is one (index above 1), else 1; xi = 1 / index."""
     require_positive("index", index)
-    return Tail(f"pareto({index:g})", stats.pareto(index, loc=-(index / (index - 1) if index > 1 else 1.0)), True)
+    centre = index / (index - 1) if index > 1 else 1.0
+    return Tail(f"pareto({index:g})", stats.pareto(index, loc=-centre), True, xi=1.0 / index)
 
 
 def require_positive(name: str, value: float) -> None:

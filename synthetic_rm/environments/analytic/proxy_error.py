@@ -50,6 +50,11 @@ class ProxyError:
         """The spread is constant and the slope above 0: what follows is then exact up to rounding."""
         return self.spread is CONSTANT and self.slope > 0
 
+    @property
+    def xi(self) -> float:
+        """Extreme value index of the proxy: the error's where its tail is a power, else 0, that of normal gold."""
+        return max(self.error.xi, 0.0)
+
     def sample(self, rng: np.random.Generator, size: int | tuple[int, ...]) -> tuple[Floats, Floats]:
         """Draws of (proxy, gold) over responses of the reference, each [size]."""
         gold = rng.standard_normal(size)
@@ -103,7 +108,7 @@ class ProxyError:
         return density, (share * x).sum(-1) / density
 
     @cached_property
-    def _grid(self) -> tuple[Floats, Floats, Floats]:
+    def grid(self) -> tuple[Floats, Floats, Floats]:
         """c [GRID], evenly spaced in asinh(c), with P(U >= c) and E[X | U >= c]."""
         widest = self.scale * float(np.max(self.spread.of(np.linspace(-WIDEST, WIDEST, 2001))))
         reach = abs(self.slope) * WIDEST
@@ -124,7 +129,7 @@ class ProxyError:
         """
         sizes = np.asarray(ns, np.float64)
         nats = best_of_n_kl(sizes)
-        cut, mass, given = self._grid
+        cut, mass, given = self.grid
         with np.errstate(divide="ignore", invalid="ignore"):
             log_below = np.log1p(-mass)
             best = -np.expm1(sizes[:, None] * log_below)
@@ -168,7 +173,7 @@ class ProxyError:
             [k] nats; nan where U >= t is too little for the gain.
         """
         require_positive("gain", gain)
-        cut, mass, _ = self._grid
+        cut, mass, _ = self.grid
         steps = np.diff(cut) * 0.5 * (mass[1:] + mass[:-1])
         beyond = np.concatenate([np.cumsum(steps[::-1])[::-1], [0.0]])
         at = np.asarray(thresholds, np.float64)
