@@ -12,7 +12,7 @@ MOVED := $(shell test "$$(cat $(INSTALLED) 2>/dev/null)" = "$$(pwd -P)" || echo 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install figure1 smoke environment benchmark lint types test clean moved
+.PHONY: help install figure1 figures smoke environment benchmark lint types test clean moved
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -21,6 +21,9 @@ install: $(INSTALLED) ## Set up .venv with the pinned requirements
 
 figure1: $(INSTALLED) ## Main job, laptop scale: best-of-n overoptimization into results/figure1
 	$(PY) experiments/run.py +experiment=figure1 scale=laptop output=results/figure1 store=results/store
+
+figures: $(INSTALLED) ## Draw every figure and report under results/ again from its records (seconds)
+	$(PY) experiments/figures.py
 
 smoke: $(INSTALLED) ## The same at smoke scale (about a minute) into results/smoke
 	$(PY) experiments/run.py +experiment=figure1 scale=smoke output=results/smoke store=results/store

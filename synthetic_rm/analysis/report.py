@@ -18,6 +18,7 @@ from synthetic_rm.analysis.figures.best_of_n import (
     figure_proxy_vs_gold,
 )
 from synthetic_rm.analysis.figures.style import human_count, save_figure
+from synthetic_rm.analysis.lineage import check_lineage
 from synthetic_rm.analysis.report_sections import (
     environment_section,
     figures_section,
@@ -40,9 +41,11 @@ def redraw(folder: str | Path) -> Path:
     Returns:
         The path of report.html.
     Raises:
-        InputError: a table is missing or damaged, or holds several settings of one proxy size.
+        InputError: a table is missing or damaged, holds several settings of one proxy size, or lacks a run that
+            another one has (`check_lineage`).
     """
     run = load_run_folder(folder)
+    check_lineage(run)
     overopt = _verdicts(run)
     means = mean_curves(run.curves, run.records, rng=np.random.default_rng(0), level=run.level)
     told: dict[str, Any] = {"level": run.level, **run_counts(run, overopt)}

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from synthetic_rm.analysis.curves import SETTING
 from synthetic_rm.analysis.figures.style import human_count, percent
+from synthetic_rm.analysis.lineage import runs_of
 from synthetic_rm.analysis.run_folder import RunFolder
 from synthetic_rm.analysis.tables import (
     ABSENT,
@@ -124,10 +124,8 @@ def fits_section(run: RunFolder, overopt: pd.DataFrame) -> Markup:
 
 def _run_links(run: RunFolder, fit: pd.Series) -> Markup:
     """Links from a fitted series to the rows of its runs: by stage, and those that failed by their status."""
-    keys = [key for key in SETTING if key in fit.index and key in run.records.columns and pd.notna(fit[key])]
-    mine = run.records[(run.records[keys] == fit[keys]).all(axis=1)]
     rows = run.runs.reset_index(drop=True)
-    chosen = rows["run"].isin(mine["run"])
+    chosen = rows["run"].isin(runs_of(run.records, fit))
     if "params" in rows:
         chosen |= (rows["params"] == fit["proxy_params"]) & ((rows["stage"] == "proxy") | (rows["status"] != "ok"))
     lines = []

@@ -1,0 +1,43 @@
+"""`make figures`: every folder of results drawn anew from its tables, without jax."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from analysis.synthetic_folder import SIZES, write_folder
+
+ROOT = Path(__file__).resolve().parents[1]
+WITHOUT_JAX = """
+import runpy, sys
+sys.modules["jax"], sys.argv = None, sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def figures(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    """The command in a process where `import jax` fails."""
+    command = [sys.executable, "-c", WITHOUT_JAX, str(ROOT / "experiments" / "figures.py"), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
+
+def test_every_folder_is_redrawn_where_jax_cannot_be_imported(tmp_path: Path) -> None:
+    folders = [
+        write_folder(tmp_path / name, sizes=SIZES[:1], seeds=2, prompts=4, points=8, failed=0) for name in ("a", "b/c")
+    ]
+    done = figures("--results", tmp_path)
+    assert done.returncode == 0, done.stderr
+    for folder in folders:
+        assert f"{folder / 'report.html'} (" in done.stdout
+        assert (folder / "figure_1a.svg").exists() and (folder / "figure_1a.png").exists()
+
+
+def test_a_process_without_jax_is_one(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("import jax")
+    done = subprocess.run([sys.executable, "-c", WITHOUT_JAX, script], capture_output=True, text=True)
+    assert done.returncode != 0 and "jax" in done.stderr
+
+
+def test_a_place_without_records_is_told_on_one_line(tmp_path: Path) -> None:
+    done = figures("--results", tmp_path)
+    assert (done.returncode, done.stderr) == (2, f"error: --results={tmp_path}: no folder there holds records.csv\n")
