@@ -17,7 +17,7 @@ from synthetic_rm.environments.tiny_language import TinyLanguage
 from synthetic_rm.ladder import shape_of_width
 from synthetic_rm.networks import transformer
 from synthetic_rm.policies import policy
-from synthetic_rm.rewards.neural import NeuralReward, init_reward, neural_reward
+from synthetic_rm.rewards.neural import NeuralReward, Readout, init_reward, neural_reward
 from synthetic_rm.scoring import score_members
 from synthetic_rm.training.reward import train_reward
 from synthetic_rm.training.supervised import token_rows, train_language_model
@@ -40,6 +40,7 @@ class LearnedWorldSettings:
     reward_epochs: float = 6.0
     batch: int = 64
     learning_rate: float = 0.02
+    readout: Readout = "mean"
     seed: int = 0
 
 
@@ -115,7 +116,7 @@ def build(settings: LearnedWorldSettings | None = None) -> LearnedWorld:
     start = init_reward(gold_network, keys[1])
     weights = jax.random.normal(keys[2], start["head"]["weight"].shape)
     params = {**start, "head": {**start["head"], "weight": s.gold_deviation * weights}}
-    gold = neural_reward(gold_network, params)
+    gold = neural_reward(gold_network, params, s.readout)
     raw = _scores(jax.tree.map(lambda x: x[None], gold), language)[0]
     mean = float((reference * raw).sum(1).mean())
     deviation = float(np.sqrt((reference * (raw - mean) ** 2).sum(1).mean()))
@@ -131,9 +132,10 @@ def build(settings: LearnedWorldSettings | None = None) -> LearnedWorld:
         epochs=s.reward_epochs,
         batch=s.batch,
         learning_rate=s.learning_rate,
+        readout=s.readout,
         width=s.proxies,
     )
-    members = jax.vmap(lambda params: neural_reward(network, params))(fitted.params)
+    members = jax.vmap(lambda params: neural_reward(network, params, s.readout))(fitted.params)
     shift = (reference * _scores(members, language)).sum(-1).mean(-1)
     proxies = members.centred(jnp.asarray(shift), members.scale)
     scores = (_scores(x, language) for x in (jax.tree.map(lambda x: x[None], gold), proxies))

@@ -120,7 +120,8 @@ def test_sampled_best_of_n_covers_the_enumerated_curve(world: LearnedWorld, prox
     scores = {}
     for name, model in (("proxy", proxy), ("gold", world.gold)):
         members = jax.tree.map(lambda x: x[None], model)
-        scores[name] = np.array(score_pool(members, pool, tmp_path / f"{name}.npy")[0], np.float64)
+        scored = score_pool(members, pool, response_identity(pool), tmp_path / f"{name}.npy")
+        scores[name] = np.array(scored[0], np.float64)
     law = world.reference / world.reference.sum(1, keepdims=True)
     exact = exact_curve(exact_policies(best_of_n, law, world.proxy_scores[0], NS), law, world.proxy_scores[0],
                         world.gold_scores, NS)  # fmt: skip
