@@ -11,7 +11,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from synthetic_rm.analysis.analytic_report import redraw_analytic
 from synthetic_rm.analysis.report import redraw
+from synthetic_rm.analysis.run_folder import read_table
 from synthetic_rm.errors import InputError, require
 
 
@@ -26,6 +28,12 @@ def result_folders(results: Path) -> list[Path]:
     return folders
 
 
+def draw(folder: Path) -> Path:
+    """Draw what lies in a folder by the report of its kind; the path of report.html."""
+    analytic = "provenance" in read_table(folder / "records.csv", ("run",))
+    return redraw_analytic(folder) if analytic else redraw(folder)
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """The command, with its exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -34,7 +42,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         for folder in result_folders(options.results):
             started = time.perf_counter()
-            print(f"{redraw(folder)} ({time.perf_counter() - started:.1f} s)", flush=True)
+            print(f"{draw(folder)} ({time.perf_counter() - started:.1f} s)", flush=True)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

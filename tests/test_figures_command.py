@@ -1,5 +1,6 @@
 """`make figures`: every folder of results drawn anew from its tables, without jax."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,8 +25,12 @@ def test_every_folder_is_redrawn_where_jax_cannot_be_imported(tmp_path: Path) ->
     folders = [
         write_folder(tmp_path / name, sizes=SIZES[:1], seeds=2, prompts=4, points=8, failed=0) for name in ("a", "b/c")
     ]
+    shutil.copytree(
+        ROOT / "results" / "oracle", tmp_path / "oracle", ignore=shutil.ignore_patterns("figure_*", "*.html")
+    )
     done = figures("--results", tmp_path)
     assert done.returncode == 0, done.stderr
+    assert (tmp_path / "oracle" / "figure_tabular.svg").exists() and (tmp_path / "oracle" / "report.html").exists()
     for folder in folders:
         assert f"{folder / 'report.html'} (" in done.stdout
         assert (folder / "figure_1a.svg").exists() and (folder / "figure_1a.png").exists()

@@ -18,6 +18,7 @@ from synthetic_rm.analysis.figures.analytic import (
     figure_tail_index,
 )
 from synthetic_rm.analysis.figures.style import save_figure
+from synthetic_rm.analysis.lineage import check_tables
 from synthetic_rm.analysis.page import write_page
 from synthetic_rm.analysis.report_sections import pairs_table, runs_section
 from synthetic_rm.analysis.run_folder import FIT_COLUMNS, RECORD_COLUMNS, RUN_COLUMNS, read_table
@@ -45,13 +46,14 @@ def redraw_analytic(folder: str | Path) -> Path:
         folder: with records.csv, runs.csv, fits.csv, config.yaml, provenance.json and, where there are, tails.csv and
             prices.csv.
     Raises:
-        InputError: a table is missing or damaged.
+        InputError: a table is missing or damaged, or lacks a run that another one has (`check_tables`).
     """
     path = Path(folder)
     records = read_table(path / "records.csv", (*RECORD_COLUMNS, "provenance", "source", "series"))
     fits = read_table(path / "fits.csv", (*FIT_COLUMNS, "shape"))
     runs = read_table(path / "runs.csv", RUN_COLUMNS)
     require(not records.empty, f"{path / 'records.csv'}: has no rows")
+    check_tables(path, records, runs, fits)
     figures = _figures(path, records)
     for name, figure in figures.items():
         save_figure(figure, path / name)

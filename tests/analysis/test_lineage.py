@@ -10,13 +10,15 @@ from analysis.synthetic_folder import SIZES, write_folder
 
 from synthetic_rm.analysis.curves import mean_curves
 from synthetic_rm.analysis.figures.best_of_n import figure_1a
-from synthetic_rm.analysis.lineage import check_lineage, runs_of
+from synthetic_rm.analysis.lineage import check_lineage, check_tables, runs_of
 from synthetic_rm.analysis.report import redraw
 from synthetic_rm.analysis.run_folder import RunFolder, load_run_folder
 from synthetic_rm.errors import InputError
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 COMMITTED = sorted(path.parent for path in RESULTS.glob("*/records.csv") if path.parent.name != "smoke")
+TRAINED = [folder for folder in COMMITTED if (folder / "curves.npz").exists()]
+ANALYTIC = [folder for folder in COMMITTED if folder not in TRAINED]
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +28,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 
 def test_there_are_committed_results() -> None:
-    assert "figure1" in {folder.name for folder in COMMITTED}
+    assert "figure1" in {folder.name for folder in TRAINED}
+    assert {"oracle", "heavy_tails"} <= {folder.name for folder in ANALYTIC}
 
 
-@pytest.mark.parametrize("folder", COMMITTED, ids=lambda path: path.name)
+@pytest.mark.parametrize("folder", TRAINED, ids=lambda path: path.name)
 def test_no_run_of_a_committed_figure_is_missing_from_its_records(folder: Path) -> None:
     run = load_run_folder(folder)
     check_lineage(run)
@@ -38,7 +41,20 @@ def test_no_run_of_a_committed_figure_is_missing_from_its_records(folder: Path) 
         check_lineage(lost)
 
 
-@pytest.mark.parametrize("folder", COMMITTED, ids=lambda path: path.name)
+@pytest.mark.parametrize("folder", ANALYTIC, ids=lambda path: path.name)
+def test_no_run_of_a_committed_analytic_figure_is_missing_from_its_records(folder: Path) -> None:
+    records, runs, fits = (pd.read_csv(folder / f"{name}.csv") for name in ("records", "runs", "fits"))
+    check_tables(folder, records, runs, fits)
+    for name in (records["run"].iloc[0], records["run"].iloc[-1]):
+        with pytest.raises(InputError, match="missing from records"):
+            check_tables(folder, records[records["run"] != name], runs, fits)
+        with pytest.raises(InputError, match="not ok in runs"):
+            check_tables(folder, records, runs[runs["run"] != name], fits)
+    with pytest.raises(InputError, match="for run elsewhere"):
+        check_tables(folder, records, runs, fits.assign(run="elsewhere"))
+
+
+@pytest.mark.parametrize("folder", TRAINED, ids=lambda path: path.name)
 def test_a_committed_figure_plots_its_committed_records(folder: Path) -> None:
     """Gold and proxy of records.csv, averaged over the runs of a size, are the lines that are drawn."""
     run = load_run_folder(folder)
@@ -96,9 +112,9 @@ def test_what_does_not_agree_is_named(run: RunFolder, place: int) -> None:
 
 
 def test_a_fit_of_other_runs_is_named(run: RunFolder) -> None:
-    with pytest.raises(InputError, match=r"fits\.csv has 9 runs at 2,107 parameters, records\.csv 2"):
+    with pytest.raises(InputError, match=r"fits\.csv is of 9 runs for 2,107 parameters, records\.csv has 2"):
         check_lineage(replace(run, fits=run.fits.assign(num_seeds=9)))
-    with pytest.raises(InputError, match=r"at 55 parameters, records\.csv 0"):
+    with pytest.raises(InputError, match=r"for 55 parameters, records\.csv has 0"):
         check_lineage(replace(run, fits=run.fits.assign(proxy_params=55)))
 
 
