@@ -19,7 +19,7 @@ help: ## List the targets
 
 install: $(INSTALLED) ## Set up .venv with the pinned requirements
 
-figure1: $(INSTALLED) ## Main job, laptop scale: best-of-n overoptimization into results/figure1
+figure1: $(INSTALLED) ## Main job, laptop scale: best-of-n and RL overoptimization into results/figure1
 	$(PY) experiments/run.py +experiment=figure1 scale=laptop output=results/figure1 store=results/store
 
 figures: $(INSTALLED) ## Draw every figure and report under results/ again from its records (seconds)

@@ -8,9 +8,11 @@ from typing import Any
 
 import jax
 import numpy as np
+import pandas as pd
 import yaml
 
 from synthetic_rm.analysis.curves import overoptimization
+from synthetic_rm.analysis.figures.rl import NAMES
 from synthetic_rm.analysis.fit_table import fit_table
 from synthetic_rm.analysis.report import redraw
 from synthetic_rm.analysis.run_folder import load_run_folder
@@ -21,7 +23,7 @@ from synthetic_rm.errors import InputError, RunError
 from synthetic_rm.progress import Reporter
 from synthetic_rm.provenance import describe, digest
 from synthetic_rm.release import ROOT, check_release, read_release_manifest
-from synthetic_rm.results import best_of_n_tables, write_atomic, write_table, write_tables
+from synthetic_rm.results import Tables, overoptimization_tables, write_atomic, write_table, write_tables
 from synthetic_rm.settings import EnvironmentSettings, Settings, flatten
 from synthetic_rm.simulation import Simulation
 from synthetic_rm.store import Store, check_folder
@@ -106,8 +108,23 @@ def write_provenance(simulation: Simulation, folder: Path, seconds: float) -> No
     write_atomic(folder / "provenance.json", (json.dumps(provenance, indent=1) + "\n").encode())
 
 
+def fits_of(tables: Tables, settings: Settings) -> pd.DataFrame:
+    """Fits of best-of-n and of RL, one below the other."""
+    fit, by_best_of_n = settings.fit, tables.records["optimizer"] == "best_of_n"
+    options: dict[str, Any] = {"num_resamples": fit.resamples, "level": fit.level}
+    found = [
+        fit_table(
+            tables.curves, tables.records[by_best_of_n], rng=np.random.default_rng(0), cut=fit.held_out_kl, **options
+        )
+    ]
+    if tables.rl_curves is not None:
+        rl = tables.records[~by_best_of_n]
+        found.append(fit_table(tables.rl_curves, rl, rng=np.random.default_rng(0), cut=fit.rl_held_out_kl, **options))
+    return pd.concat(found, ignore_index=True)
+
+
 def run(settings: Settings) -> Path:
-    """Run the best-of-n experiment and leave everything in `settings.output`; what the store has is not made again.
+    """Run the experiment and leave everything in `settings.output`; what the store has is not made again.
 
     Raises:
         InputError: the settings cannot be, or a file or folder they name cannot be used.
@@ -126,20 +143,13 @@ def run(settings: Settings) -> Path:
     check_environment(settings, simulation.environment)
     folder = prepare_output(settings)
     reporter.say(f"synthetic_rm: {settings.experiment} at scale {settings.scale} into {folder}")
-    tables = best_of_n_tables(simulation)
+    tables = overoptimization_tables(simulation)
     try:
         write_tables(tables, folder)
         write_provenance(simulation, folder, time.perf_counter() - started)
         if tables.records.empty:
             raise RunError(f"no curve stayed finite, so there is nothing to fit: {folder / 'runs.csv'} says which")
-        fits = fit_table(
-            tables.curves,
-            tables.records,
-            rng=np.random.default_rng(0),
-            num_resamples=settings.fit.resamples,
-            level=settings.fit.level,
-            cut=settings.fit.held_out_kl,
-        )
+        fits = fits_of(tables, settings)
         write_table(fits, folder / "fits.csv")
         write_provenance(simulation, folder, time.perf_counter() - started)
         report = redraw(folder)
@@ -147,7 +157,9 @@ def run(settings: Settings) -> Path:
         raise InputError(f"output={folder}: cannot be written ({error.strerror or error})") from error
     written = load_run_folder(folder)
     level = settings.fit.level
-    verdicts = overoptimization(written.curves, written.records, rng=np.random.default_rng(0), level=level)
-    reporter.console.print(summary_table(written.fits, verdicts, written.runs, level=level))
+    for part in written.parts():
+        verdicts = overoptimization(part.curves, part.records, rng=np.random.default_rng(0), level=level)
+        name = NAMES.get(part.optimizer, part.optimizer)
+        reporter.console.print(summary_table(part.fits, verdicts, part.runs, level=level, optimizer=name))
     reporter.say(f"{time.perf_counter() - started:.0f} s; report: {report}")
     return folder

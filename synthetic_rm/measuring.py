@@ -36,30 +36,38 @@ def displayed_curve(scores: Scores, ns: np.ndarray) -> Curve:
     return curve._replace(proxy=scores.scale * curve.proxy)
 
 
+def setting_columns(simulation: Simulation, group: ProxyGroup, optimizer: str, kl_coef: float) -> dict[str, Any]:
+    """The columns of records.csv that name the setting of a curve."""
+    settings = simulation.settings
+    comparisons = settings.comparisons
+    pairs = comparisons.group_size * (comparisons.group_size - 1) // 2
+    training = comparisons.num - held_out_groups(comparisons.num, comparisons.held_out)
+    return {
+        "environment": simulation.world.environment.name,
+        "scale": settings.scale,
+        "optimizer": optimizer,
+        "mitigation": "none",
+        "labels": comparisons.labels,
+        "policy_params": int(simulation.world.facts["reference"]["total"]),
+        "proxy_params": group.artifact.facts["total"],
+        "num_comparisons": training * pairs,
+        "label_noise": comparisons.noise,
+        "kl_coef": kl_coef,
+    }
+
+
 def curve_records(
     simulation: Simulation, group: ProxyGroup, seed: int, run: str, scores: Scores, curve: Curve
 ) -> pd.DataFrame:
     """The rows of records.csv of one curve (`displayed_curve`), one for each n."""
     settings, ns = simulation.settings, simulation.pressures()
-    comparisons, facts = settings.comparisons, group.artifact.facts
-    pairs = comparisons.group_size * (comparisons.group_size - 1) // 2
-    training = comparisons.num - held_out_groups(comparisons.num, comparisons.held_out)
     pool = simulation.open_pool()
     identity = np.load(simulation.pool.path / "identity.npy", mmap_mode="r", allow_pickle=False)
     native, lengths = best_of_n_curve(scores.proxy, np.asarray(pool.length, np.float64), ns)
     return pd.DataFrame(
         {
             "run": run,
-            "environment": simulation.world.environment.name,
-            "scale": settings.scale,
-            "optimizer": "best_of_n",
-            "mitigation": "none",
-            "labels": comparisons.labels,
-            "policy_params": int(simulation.world.facts["reference"]["total"]),
-            "proxy_params": facts["total"],
-            "num_comparisons": training * pairs,
-            "label_noise": comparisons.noise,
-            "kl_coef": np.nan,
+            **setting_columns(simulation, group, "best_of_n", np.nan),
             "proxy_seed": seed,
             "policy_seed": settings.best_of_n.seed,
             "pressure": ns,
@@ -73,7 +81,7 @@ def curve_records(
             "num_prompts": curve.gold.shape[0],
             "num_samples": settings.best_of_n.samples,
             "kl_support": support_kl(scores.proxy, identity, ns),
-            "proxy_params_nonembedding": facts["non_embedding"],
+            "proxy_params_nonembedding": group.artifact.facts["non_embedding"],
             "proxy_init": settings.proxy.init,
             "proxy_native": native.mean(0),
         }

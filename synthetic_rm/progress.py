@@ -19,14 +19,14 @@ class Bar:
         self._lock = threading.Lock()
 
     def advance(self, amount: float, note: str = "", **others: float) -> None:
-        """Count `amount` more units, and others by their name (tokens=512); show the rates so far and a note."""
+        """Count `amount` more units, and others by their name (tokens=512); show their rates so far and a note."""
         if self._progress is None or self._task is None:
             return
         with self._lock:
             for unit, count in {self._unit: amount, **others}.items():
                 self._done[unit] = self._done.get(unit, 0.0) + count
             seconds = max(time.perf_counter() - self._start, 1e-9)
-            rates = [f"{count / seconds:,.0f} {unit}/s" for unit, count in self._done.items()]
+            rates = [f"{count / seconds:,.0f} {unit}/s" for unit, count in self._done.items() if unit]
         self._progress.update(self._task, advance=amount, note=" ".join([*rates, note]))
 
 
@@ -43,7 +43,7 @@ class Reporter:
 
     @contextmanager
     def bar(self, title: str, total: float, unit: str) -> Iterator[Bar]:
-        """A bar of `total` units, gone when the block ends."""
+        """A bar of `total` units, gone when the block ends; of a unit without a name ("") no rate is shown."""
         if not self._bars:
             yield Bar(None, None, unit)
             return

@@ -1,4 +1,4 @@
-"""F7: what a best-of-n experiment leaves: records, runs, per-prompt curves and sample responses, as tables."""
+"""F7: what an experiment leaves: records, runs, per-prompt curves and sample responses, as tables."""
 
 import csv
 import json
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from synthetic_rm.measuring import curve_records, displayed_curve, sample_rows, scores_of
+from synthetic_rm.rl_tables import rl_tables
 from synthetic_rm.run_rows import Row, curve_row, each_once, proxy_row, release_row, stage_row
 from synthetic_rm.simulation import ProxyGroup, Simulation
 from synthetic_rm.types import Curve
@@ -25,6 +26,10 @@ class Tables(NamedTuple):
     samples: pd.DataFrame
     curves: dict[str, np.ndarray]
     environment: dict[str, Any]
+    rl_curves: dict[str, np.ndarray] | None = None
+    """of the runs of RL, with points of their own (see `rl_tables`); None where there were none"""
+    history: pd.DataFrame | None = None
+    """every iteration of every run of RL"""
 
 
 class Measured(NamedTuple):
@@ -34,6 +39,22 @@ class Measured(NamedTuple):
     records: list[pd.DataFrame]
     curves: list[tuple[str, Curve]]
     samples: list[dict[str, Any]]
+
+
+def overoptimization_tables(simulation: Simulation) -> Tables:
+    """Tables of best-of-n and, where the settings have a method, of RL against the same proxies."""
+    tables = best_of_n_tables(simulation)
+    if simulation.settings.rl.method is None or tables.records.empty:
+        return tables
+    rl = rl_tables(simulation)
+    samples = pd.concat([tables.samples.assign(optimizer="best_of_n"), rl.samples], ignore_index=True)
+    return tables._replace(
+        records=pd.concat([tables.records, rl.records], ignore_index=True),
+        runs=pd.concat([tables.runs, pd.DataFrame(rl.runs)], ignore_index=True),
+        samples=samples.astype({"n": "Int64"}),
+        rl_curves=rl.curves if len(rl.curves["run"]) else None,
+        history=rl.history,
+    )
 
 
 def best_of_n_tables(simulation: Simulation) -> Tables:
@@ -138,17 +159,26 @@ def environment_facts(simulation: Simulation) -> dict[str, Any]:
 
 
 def write_tables(tables: Tables, folder: Path) -> None:
-    """Write runs.csv and environment.json, and, where there are records, records.csv, samples.csv and curves.npz."""
+    """Write runs.csv and environment.json, and, where there are records, the other tables and curves."""
     write_table(tables.runs, folder / "runs.csv")
     write_atomic(folder / "environment.json", (json.dumps(tables.environment, indent=1) + "\n").encode())
     if tables.records.empty:
         return
     write_table(tables.samples, folder / "samples.csv")
     write_table(tables.records, folder / "records.csv")
-    scratch = folder / ".curves.npz"
+    write_arrays(tables.curves, folder / "curves.npz")
+    if tables.rl_curves is not None:
+        write_arrays(tables.rl_curves, folder / "curves_rl.npz")
+    if tables.history is not None:
+        write_table(tables.history, folder / "history.csv")
+
+
+def write_arrays(arrays: dict[str, np.ndarray], path: Path) -> None:
+    """Write named arrays whole, compressed."""
+    scratch = path.with_name(f".{path.name}")
     with scratch.open("wb") as file:
-        np.savez_compressed(file, **tables.curves)  # type: ignore[arg-type]
-    os.replace(scratch, folder / "curves.npz")
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    os.replace(scratch, path)
 
 
 def write_table(frame: pd.DataFrame, path: Path) -> None:

@@ -34,6 +34,7 @@ VERSIONS = {
     "proxy": 2,
     "pool": 2,
     "scores": 2,
+    "rl": 1,
 }
 """Raised when a stage's code changes what it makes, so that older artifacts are no longer found."""
 

@@ -121,7 +121,9 @@ def test_results_block_their_folder_for_another_configuration_alone(made: Made, 
 def test_a_run_that_breaks_off_can_be_taken_up(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was computed stays in the store; the folder holds its configuration and no results."""
     with monkeypatch.context() as patch:
-        patch.setattr(experiment, "best_of_n_tables", lambda simulation: (_ for _ in ()).throw(RuntimeError("off")))
+        patch.setattr(
+            experiment, "overoptimization_tables", lambda simulation: (_ for _ in ()).throw(RuntimeError("off"))
+        )
         with pytest.raises(RuntimeError, match="off"):
             run(settings_for(made, tmp_path / "output"))
     assert [path.name for path in (tmp_path / "output").iterdir()] == ["config.yaml"]

@@ -22,8 +22,8 @@ FLOORS = {
             "environments",
             "comparisons training",
             "optimizers",
-            "settings settings_checks store storekeeping world build checks release simulation measuring run_rows"
-            " results learned_world analytic",
+            "settings settings_checks store storekeeping world build checks release simulation measuring"
+            " rl_simulation rl_tables run_rows results learned_world analytic",
             "analysis",
             "config experiment analytic_experiment",
         )

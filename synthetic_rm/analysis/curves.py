@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from synthetic_rm.analysis.alignment import RunPoints, align
 from synthetic_rm.analysis.bootstrap import crossed_bootstrap, interval
 from synthetic_rm.errors import require
 
@@ -36,10 +37,10 @@ class SettingCurves:
 
     setting: dict[str, object]
     """Value of each column of `SETTING` that the records have."""
-    pressure: NDArray[np.int64]
-    """[K] rising."""
+    pressure: Floats
+    """[K] rising; the mean over seeds that have points of their own."""
     kl: Floats
-    """[K] nats, the mean over the seeds."""
+    """[K] nats, common to the seeds."""
     proxy: Floats
     """[seeds, K, prompts]"""
     gold: Floats
@@ -54,6 +55,8 @@ class SettingCurves:
 def check_curves(curves: Arrays) -> None:
     """Check the arrays of curves.npz: run [R], pressure [K] rising, proxy and gold [R, K, prompts].
 
+    Runs with points of their own have pressure [R, K], -1 where a run has no more of them.
+
     Raises:
         InputError: an array is missing, a shape does not fit, runs repeat, or pressure does not rise.
     """
@@ -61,23 +64,28 @@ def check_curves(curves: Arrays) -> None:
     require(not missing, f"curves lack {', '.join(missing)}: run, pressure, proxy and gold are needed")
     run, pressure, proxy, gold = (np.asarray(curves[name]) for name in ("run", "pressure", "proxy", "gold"))
     require(
-        run.ndim == pressure.ndim == 1 and proxy.ndim == 3 and proxy.shape == gold.shape,
-        "curves must be run [R], pressure [K], proxy and gold [R, K, prompts], got shapes "
+        run.ndim == 1 and pressure.ndim in (1, 2) and proxy.ndim == 3 and proxy.shape == gold.shape,
+        "curves must be run [R], pressure [K] or [R, K], proxy and gold [R, K, prompts], got shapes "
         f"{run.shape}, {pressure.shape}, {proxy.shape}, {gold.shape}",
     )
-    require(
-        proxy.shape[:2] == (run.size, pressure.size) and proxy.size > 0,
-        f"curves of {run.size} runs and {pressure.size} pressures do not fit arrays of shape {proxy.shape}",
-    )
+    points = pressure.shape[-1]
+    fits = proxy.shape[:2] == (run.size, points) and pressure.shape[:-1] in ((), (run.size,)) and proxy.size > 0
+    require(fits, f"curves of {run.size} runs and {points} pressures do not fit arrays of shape {proxy.shape}")
     require(np.unique(run).size == run.size, "curves name a run twice")
-    require(bool((np.diff(pressure.astype(np.int64)) > 0).all()), "pressure of the curves must rise")
+    for row in np.atleast_2d(pressure.astype(np.int64)):
+        kept = row[row >= 0] if pressure.ndim == 2 else row
+        rising = bool((np.diff(kept) > 0).all()) and (row[: kept.size] == kept).all()
+        require(rising, "pressure of the curves must rise")
 
 
 def setting_curves(curves: Arrays, records: pd.DataFrame, *, recentre: bool = True) -> list[SettingCurves]:
     """The runs of the records gathered by setting, each with its curves; runs without a record are left out.
 
+    Runs that have points of their own (pressure [R, K]) are brought to common distances (`alignment.align`). Several
+    runs against one proxy count as one seed, their mean.
+
     Args:
-        curves: arrays of curves.npz: run [R], pressure [K], proxy and gold [R, K, prompts].
+        curves: arrays of curves.npz: run [R], pressure [K] or [R, K], proxy and gold [R, K, prompts].
         records: table of points, with columns run, pressure, kl and those of `SETTING`.
         recentre: subtract from every seed and prompt its own value at KL = 0, where there is such a point:
             R(0) = 0 by definition, and what is left is the gain over the reference on the same prompts,
@@ -92,27 +100,48 @@ def setting_curves(curves: Arrays, records: pd.DataFrame, *, recentre: bool = Tr
     keys = [name for name in SETTING if name in records.columns]
     missing = [name for name in ("run", "pressure", "kl", "proxy_params") if name not in records.columns]
     require(not missing, f"records lack the column {', '.join(missing)}")
-    place = {str(run): index for index, run in enumerate(curves["run"])}
-    pressure = np.asarray(curves["pressure"]).astype(np.int64)
+    ragged = np.ndim(curves["pressure"]) == 2
     gathered = []
     for values, group in records.groupby(keys, dropna=False, sort=True):
-        per_run = {str(run): rows.sort_values("pressure") for run, rows in group.groupby("run", sort=True)}
-        for run, rows in per_run.items():
-            require(run in place, f"run {run} of the records has no curve")
-            same = np.array_equal(rows["pressure"].to_numpy(), pressure)
-            require(same, f"run {run} of the records and its curve have other pressures")
-        chosen = [place[run] for run in per_run]
-        kl = np.mean([rows["kl"].to_numpy(np.float64) for rows in per_run.values()], axis=0)
-        scores = {}
-        for name in ("proxy", "gold"):
-            scores[name] = np.asarray(curves[name])[chosen].astype(np.float64)
-            for run, rows in zip(per_run, scores[name], strict=True):
-                require(bool(np.isfinite(rows).all()), f"{name} of run {run} is not finite")
-            if recentre and kl[0] == 0:
-                scores[name] = scores[name] - scores[name][:, :1]
-        setting = dict(zip(keys, values, strict=True))
-        gathered.append(SettingCurves(setting, pressure, kl, scores["proxy"], scores["gold"]))
+        runs = [_run_points(curves, str(run), rows) for run, rows in group.groupby("run", sort=True)]
+        if ragged:
+            pressure, kl, proxy, gold = align(runs)
+        else:
+            pressure, kl = runs[0].pressure, np.mean([run.kl for run in runs], axis=0)
+            proxy, gold = (np.stack([getattr(run, name) for run in runs]) for name in ("proxy", "gold"))
+        proxy, gold = _by_proxy(proxy, group), _by_proxy(gold, group)
+        if recentre and kl[0] == 0:
+            proxy, gold = proxy - proxy[:, :1], gold - gold[:, :1]
+        gathered.append(SettingCurves(dict(zip(keys, values, strict=True)), pressure, kl, proxy, gold))
     return gathered
+
+
+def _by_proxy(scores: Floats, records: pd.DataFrame) -> Floats:
+    """Runs [R, K, prompts] against one proxy as their mean, for they share what is particular to it: [S, K, prompts].
+
+    Where there is one proxy only, its runs are the seeds.
+    """
+    if "proxy_seed" not in records:
+        return scores
+    seeds = records.groupby("run", sort=True)["proxy_seed"].first().to_numpy()
+    distinct = np.unique(seeds)
+    return scores if len(distinct) in (1, len(seeds)) else np.stack([scores[seeds == s].mean(0) for s in distinct])
+
+
+def _run_points(curves: Arrays, run: str, rows: pd.DataFrame) -> RunPoints:
+    """The points of one run of the records, with its curves."""
+    places = np.flatnonzero(np.asarray(curves["run"]).astype(str) == run)
+    require(places.size == 1, f"run {run} of the records has no curve")
+    place, told = places[0], rows.sort_values("pressure")
+    pressure = np.asarray(curves["pressure"]).astype(np.int64)
+    pressure = pressure[place] if pressure.ndim == 2 else pressure
+    kept = pressure >= 0
+    same = np.array_equal(told["pressure"].to_numpy(), pressure[kept])
+    require(same, f"run {run} of the records and its curve have other pressures")
+    scores = {name: np.asarray(curves[name])[place][kept].astype(np.float64) for name in ("proxy", "gold")}
+    for name, values in scores.items():
+        require(bool(np.isfinite(values).all()), f"{name} of run {run} is not finite")
+    return RunPoints(pressure[kept].astype(np.float64), told["kl"].to_numpy(np.float64), **scores)
 
 
 def mean_curves(

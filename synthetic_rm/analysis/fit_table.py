@@ -1,11 +1,14 @@
 """The table fits.csv: a gold curve fitted per setting, with intervals, and its rivals on the same data."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
-from synthetic_rm.analysis.bootstrap import bootstrap_fits
-from synthetic_rm.analysis.curves import Arrays, setting_curves
-from synthetic_rm.analysis.fitting import held_out_error
+from synthetic_rm.analysis.bootstrap import BootstrapFit, bootstrap_fits, shared_bootstrap_fits
+from synthetic_rm.analysis.curves import Arrays, SettingCurves, setting_curves
+from synthetic_rm.analysis.fitting import held_out_error, shared_held_out_errors
 from synthetic_rm.analysis.forms import FORMS
 
 KEYS = ("optimizer", "mitigation", "proxy_params")
@@ -30,14 +33,17 @@ def fit_table(
     level: float = 0.95,
     cut: float = HELD_OUT_KL,
 ) -> pd.DataFrame:
-    """One `bootstrap_fits` per setting (so per proxy size), with the held-out errors of every form.
+    """A fit for each setting (so for each proxy size), with the held-out errors of every form.
+
+    Best-of-n has a fit of its own for each size (`bootstrap_fits`); RL has, as in the paper, one alpha for all sizes
+    and a beta for each (`shared_bootstrap_fits`), which the column `shared` says.
 
     Gold is the gain over each prompt's own value at KL = 0 (`setting_curves`). Held-out errors are those of
-    the mean over seeds and prompts, fitted on kl <= cut and scored beyond. Runs of one setting count as its
-    seeds; runs without a record (failed, non-finite) are no part of it.
+    the mean over seeds and prompts, fitted on kl <= cut and scored beyond; rival forms are fitted size by size. Runs
+    of one setting count as its seeds; runs without a record (failed, non-finite) are no part of it.
 
     Args:
-        curves: arrays of curves.npz: run [R], pressure [K], proxy and gold [R, K, prompts].
+        curves: arrays of curves.npz or curves_rl.npz, as `setting_curves` wants them.
         records: table of points.
         rng: draws the resamples.
         form: name of a form without an exponent; `default_form` of the optimizer if None.
@@ -50,24 +56,43 @@ def fit_table(
         peak_gold_lo, peak_gold_hi, num_seeds, num_prompts, form, held_out_rmse_<rival> of each other form,
         and what else names the setting.
     Raises:
-        InputError: as `setting_curves` and `bootstrap_fits`.
+        InputError: as `setting_curves`, `bootstrap_fits` and `shared_bootstrap_fits`.
     """
     rows = []
-    for entry in setting_curves(curves, records):
-        named = form or default_form(str(entry.setting.get("optimizer", "best_of_n")))
-        fit = bootstrap_fits(entry.kl, entry.gold, named, num_resamples=num_resamples, rng=rng, level=level)
-        mean = entry.gold.mean(axis=(0, 2))
-        errors = {rival: held_out_error(entry.kl, mean, rival, cut) for rival in FORMS}
-        rows.append(
-            {
-                **{name: entry.setting.get(name) for name in KEYS},
-                **{name: getattr(fit, name) for name in ESTIMATES},
-                "identified": fit.identified,
-                "held_out_rmse": errors[named],
-                **{name: getattr(fit, name) for name in EXTRAS},
-                "form": named,
-                **{f"held_out_rmse_{rival}": errors[rival] for rival in FORMS if rival != named},
-                **{name: value for name, value in entry.setting.items() if name not in KEYS},
-            }
-        )
+    for family in _families(setting_curves(curves, records)):
+        named = form or default_form(str(family[0].setting.get("optimizer", "best_of_n")))
+        options: dict[str, Any] = {"num_resamples": num_resamples, "rng": rng, "level": level}
+        means = {place: (entry.kl, entry.gold.mean(axis=(0, 2))) for place, entry in enumerate(family)}
+        fits: Mapping[Any, BootstrapFit]
+        if named == "rl":
+            both = {place: (entry.kl, entry.gold) for place, entry in enumerate(family)}
+            fits, own_errors = shared_bootstrap_fits(both, named, **options), shared_held_out_errors(means, named, cut)
+        else:
+            fits = {place: bootstrap_fits(entry.kl, entry.gold, named, **options) for place, entry in enumerate(family)}
+            own_errors = {place: held_out_error(*mean, named, cut) for place, mean in means.items()}
+        for place, entry in enumerate(family):
+            fit = fits[place]
+            rivals = {rival: held_out_error(*means[place], rival, cut) for rival in FORMS if rival != named}
+            rows.append(
+                {
+                    **{name: entry.setting.get(name) for name in KEYS},
+                    **{name: getattr(fit, name) for name in ESTIMATES},
+                    "identified": fit.identified,
+                    "held_out_rmse": own_errors[place],
+                    **{name: getattr(fit, name) for name in EXTRAS},
+                    "form": named,
+                    "shared": "alpha" if named == "rl" else "none",
+                    **{f"held_out_rmse_{rival}": error for rival, error in rivals.items()},
+                    **{name: value for name, value in entry.setting.items() if name not in KEYS},
+                }
+            )
     return pd.DataFrame(rows)
+
+
+def _families(entries: list[SettingCurves]) -> list[list[SettingCurves]]:
+    """Settings that differ in the size of their proxy alone, together."""
+    families: dict[str, list[SettingCurves]] = {}
+    for entry in entries:
+        named = {key: value for key, value in entry.setting.items() if not key.startswith("proxy_params")}
+        families.setdefault(repr(named), []).append(entry)
+    return list(families.values())

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -130,14 +131,14 @@ class SharedFit:
     """"alpha" or "beta": the common coefficient."""
     value: float
     value_se: float
-    fits: dict[object, Fit]
+    fits: dict[Any, Fit]
     """The fit of each group, its r2 and rmse over the group's own points."""
     r2: float
     rmse: float
     num_points: int
 
 
-def fit_shared(curves: Mapping[object, tuple[ArrayLike, ArrayLike]], form: str, shared: str = "alpha") -> SharedFit:
+def fit_shared(curves: Mapping[Any, tuple[ArrayLike, ArrayLike]], form: str, shared: str = "alpha") -> SharedFit:
     """argmin of sum_g sum_i (gold_gi - R(sqrt(kl_gi); alpha, beta_g))^2: one alpha (or beta) for all groups.
 
     The paper fits its RL curves so, with one alpha for all proxy sizes (section 3.2).
@@ -180,6 +181,14 @@ def fit_shared(curves: Mapping[object, tuple[ArrayLike, ArrayLike]], form: str, 
     return SharedFit(form, shared, float(coefficients[0]), float(errors[0]), fits, r2, rmse, gold.size)
 
 
+def _seen(kl: ArrayLike, cut: float, needed: int) -> NDArray[np.bool_] | None:
+    """[points] which lie at or below the cut; None where none lies beyond, or too few with kl > 0 below."""
+    nats = np.asarray(kl, np.float64)
+    seen = nats <= cut
+    enough = not seen.all() and np.unique(nats[seen & (nats > 0)]).size >= needed
+    return np.asarray(seen) if enough else None
+
+
 def held_out_error(kl: ArrayLike, gold: ArrayLike, form: str, cut: float = 6.0) -> float:
     """sqrt(mean (gold_i - R(sqrt(kl_i)))^2) over kl_i > cut, of the form fitted on kl_i <= cut alone.
 
@@ -196,16 +205,35 @@ def held_out_error(kl: ArrayLike, gold: ArrayLike, form: str, cut: float = 6.0) 
     Raises:
         InputError: as `fit_curve`.
     """
-    shape = find_form(form)
-    distance, scores, _ = _points(kl, gold, None)
-    nats = np.square(distance)
-    seen = np.asarray(kl, np.float64) <= cut
-    needed = 4 if shape.free_exponent else 3
-    if seen.all() or np.unique(nats[seen & (nats > 0)]).size < needed:
+    _points(kl, gold, None)
+    nats, scores = np.asarray(kl, np.float64), np.asarray(gold, np.float64)
+    seen = _seen(nats, cut, 4 if find_form(form).free_exponent else 3)
+    if seen is None:
         return NAN
     fit = fit_curve(nats[seen], scores[seen], form)
-    beyond = shape.curve(distance[~seen], fit.alpha, fit.beta, fit.gamma)
-    return float(np.sqrt(np.mean(np.square(scores[~seen] - beyond))))
+    return float(np.sqrt(np.mean(np.square(scores[~seen] - fit.predict(nats[~seen])))))
+
+
+def shared_held_out_errors(
+    curves: Mapping[Any, tuple[ArrayLike, ArrayLike]], form: str, cut: float
+) -> dict[Any, float]:
+    """`held_out_error` of each group, of the form fitted with a common alpha (`fit_shared`) on kl <= cut alone.
+
+    Args:
+        curves: (kl [points], gold [points]) of each group; one with too few points counts for nothing and has nan.
+    """
+    points = {group: (np.asarray(kl, np.float64), np.asarray(gold, np.float64)) for group, (kl, gold) in curves.items()}
+    seen = {group: _seen(kl, cut, 3) for group, (kl, _) in points.items()}
+    below = {
+        group: (kl[seen[group]], gold[seen[group]]) for group, (kl, gold) in points.items() if seen[group] is not None
+    }
+    errors: dict[Any, float] = dict.fromkeys(points, NAN)
+    if below:
+        for group, fit in fit_shared(below, form).fits.items():
+            kl, gold = points[group]
+            beyond = kl > cut
+            errors[group] = float(np.sqrt(np.mean(np.square(gold[beyond] - fit.predict(kl[beyond])))))
+    return errors
 
 
 def compare_forms(kl: ArrayLike, gold: ArrayLike, forms: Sequence[str] | None = None, cut: float = 6.0) -> pd.DataFrame:

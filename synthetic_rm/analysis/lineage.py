@@ -19,7 +19,7 @@ def check_lineage(run: RunFolder) -> None:
     Raises:
         InputError: as `check_tables`.
     """
-    drawn = {str(name) for name in run.curves["run"]}
+    drawn = {str(name) for curves in (run.curves, run.rl_curves) if curves is not None for name in curves["run"]}
     check_tables(run.path, run.records, run.runs, run.fits, drawn)
 
 
@@ -58,7 +58,8 @@ def check_tables(
     for _, fit in fits.iterrows():
         found = {fit["run"]} & recorded if "run" in fits else runs_of(records, fit)
         told = int(fit["num_seeds"]) if "num_seeds" in fits else 1
-        if len(found) != told:
+        seeds = records.loc[records["run"].isin(found), "proxy_seed"].nunique()
+        if told not in (len(found), seeds):  # several runs against one proxy are fitted as one seed
             what = f"run {fit['run']}" if "run" in fits else f"{int(fit['proxy_params']):,} parameters"
             raise InputError(f"{path}: fits.csv is of {told} runs for {what}, records.csv has {len(found)}")
 

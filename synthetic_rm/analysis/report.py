@@ -1,6 +1,7 @@
 """The report of a run, from its tables alone: one HTML file that holds all it shows and needs no network."""
 
 import os
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
+from matplotlib.figure import Figure
 
 from synthetic_rm.analysis.curves import mean_curves, overoptimization
 from synthetic_rm.analysis.figures.best_of_n import (
@@ -17,9 +19,11 @@ from synthetic_rm.analysis.figures.best_of_n import (
     figure_extrapolation,
     figure_proxy_vs_gold,
 )
+from synthetic_rm.analysis.figures.rl import NAMES, figure_both, figure_kl_steps
 from synthetic_rm.analysis.figures.style import human_count, save_figure
 from synthetic_rm.analysis.lineage import check_lineage
 from synthetic_rm.analysis.report_sections import (
+    PRESSURES,
     environment_section,
     figures_section,
     fits_section,
@@ -31,6 +35,9 @@ from synthetic_rm.analysis.report_sections import (
 )
 from synthetic_rm.analysis.run_folder import RunFolder, load_run_folder
 from synthetic_rm.analysis.tables import Markup, escape, number, with_interval
+
+Part = tuple[RunFolder, pd.DataFrame]
+"""what belongs to one optimizer, and its verdicts (`overoptimization`)"""
 
 
 def redraw(folder: str | Path) -> Path:
@@ -46,21 +53,52 @@ def redraw(folder: str | Path) -> Path:
     """
     run = load_run_folder(folder)
     check_lineage(run)
-    overopt = _verdicts(run)
-    means = mean_curves(run.curves, run.records, rng=np.random.default_rng(0), level=run.level)
-    told: dict[str, Any] = {"level": run.level, **run_counts(run, overopt)}
-    title = "Gold score under best-of-n"
-    figures = {
-        "figure_1a": figure_1a(means, run.fits, overopt, **told),
-        "figure_gold": figure_1a(means, run.fits, overopt, with_proxy=False, title=title, **told),
-        "figure_proxy_vs_gold": figure_proxy_vs_gold(means, level=run.level),
-        "figure_coefficients": figure_coefficients(run.fits, level=run.level),
-    }
-    if np.isfinite(run.fits["held_out_rmse"]).all():
-        figures["figure_extrapolation"] = figure_extrapolation(means, cut=run.held_out_kl)
+    parts = _parts(run)
+    means = [mean_curves(p.curves, p.records, rng=np.random.default_rng(0), level=run.level) for p, _ in parts]
+    sizes = sorted({int(size) for size in run.records["proxy_params"]})
+    figures: dict[str, Figure] = {}
+    for (part, overopt), table in zip(parts, means, strict=True):
+        draw = _best_of_n_figures if part.optimizer == "best_of_n" else _rl_figures
+        figures |= draw(part, overopt, table, sizes)
+        if part.optimizer != "best_of_n" and parts[0][0].optimizer == "best_of_n":
+            options: dict[str, Any] = {"method": part.optimizer, "sizes": sizes, "level": run.level}
+            figures["figure_both"] = figure_both(means[0], table, **options)
     for name, figure in figures.items():
         save_figure(figure, run.path / name)
-    return _write(run, overopt)
+    return _write(run, parts)
+
+
+def _best_of_n_figures(
+    run: RunFolder, overopt: pd.DataFrame, means: pd.DataFrame, sizes: Sequence[int]
+) -> dict[str, Figure]:
+    told: dict[str, Any] = {"level": run.level, "sizes": sizes, **run_counts(run, overopt)}
+    figures = {
+        "figure_1a": figure_1a(means, run.fits, overopt, **told),
+        "figure_gold": figure_1a(
+            means, run.fits, overopt, with_proxy=False, title="Gold score under best-of-n", **told
+        ),
+        "figure_proxy_vs_gold": figure_proxy_vs_gold(means, sizes=sizes, level=run.level),
+        "figure_coefficients": figure_coefficients(run.fits, sizes=sizes, level=run.level),
+    }
+    if np.isfinite(run.fits["held_out_rmse"]).all():
+        figures["figure_extrapolation"] = figure_extrapolation(means, cut=run.held_out_kl, sizes=sizes)
+    return figures
+
+
+def _rl_figures(run: RunFolder, overopt: pd.DataFrame, means: pd.DataFrame, sizes: Sequence[int]) -> dict[str, Figure]:
+    method = NAMES.get(run.optimizer, run.optimizer)
+    told: dict[str, Any] = {"level": run.level, "sizes": sizes, **run_counts(run, overopt)}
+    gold: dict[str, Any] = {"with_proxy": False, "title": f"Gold score under {method}"}
+    figures = {
+        "figure_1b": figure_1a(means, run.fits, overopt, title=f"{method} overoptimization", **told),
+        "figure_rl_gold": figure_1a(means, run.fits, overopt, **gold, **told),
+        "figure_kl_steps": figure_kl_steps(run.history, method=run.optimizer, sizes=sizes),
+        "figure_rl_coefficients": figure_coefficients(run.fits, sizes=sizes, level=run.level),
+    }
+    if np.isfinite(run.fits["held_out_rmse"]).all():
+        rivals: dict[str, Any] = {"form": "rl", "rivals": ("bon", "log1p"), "sizes": sizes}
+        figures["figure_rl_extrapolation"] = figure_extrapolation(means, cut=run.held_out_kl, **rivals)
+    return figures
 
 
 def write_report(folder: str | Path) -> Path:
@@ -77,10 +115,10 @@ def write_report(folder: str | Path) -> Path:
         InputError: a table is missing or damaged.
     """
     run = load_run_folder(folder)
-    return _write(run, _verdicts(run))
+    return _write(run, _parts(run))
 
 
-def headline(overopt: pd.DataFrame) -> str:
+def headline(overopt: pd.DataFrame, optimizer: str = "best_of_n") -> str:
     """The result in words, from the data: does gold of the smallest proxies rise and then fall?
 
     The smallest proxies are the smaller half of the sizes (at least one). A rise and a fall count where their
@@ -88,7 +126,9 @@ def headline(overopt: pd.DataFrame) -> str:
 
     Args:
         overopt: the table of `overoptimization`, one row per proxy size.
+        optimizer: what made the curves.
     """
+    unit = PRESSURES.get(optimizer, "iteration")
     table = overopt.sort_values("proxy_params", kind="stable", ignore_index=True)
     table["name"] = [human_count(size) for size in table["proxy_params"]]
     shown = table["rose"].astype(bool) & (table["verdict"] == "fell")
@@ -96,7 +136,7 @@ def headline(overopt: pd.DataFrame) -> str:
     seen, unseen, others = (table[mask] for mask in (small & shown, small & ~shown, ~small & shown))
     who = f"the smallest {'proxy' if small.sum() == 1 else 'proxies'}"
     if seen.empty:
-        end = f"KL {number(unseen['last_kl'].max(), 1)} nats (n = {int(unseen['last_pressure'].max()):,})"
+        end = f"KL {number(unseen['last_kl'].max(), 1)} nats ({unit} = {int(unseen['last_pressure'].max()):,})"
         text = f"Gold of {who} ({_listing(unseen)} parameters) is not seen to rise and then fall up to {end}."
     elif unseen.empty:
         text = f"Gold of {who} ({_listing(seen)} parameters) rises and then falls: Goodhart’s law."
@@ -108,7 +148,7 @@ def headline(overopt: pd.DataFrame) -> str:
         text += (
             f" At {row['name']} parameters gold peaks at {number(row['peak_gold'])} SDs of the reference "
             f"(KL {number(row['peak_kl'], 1)} nats) and ends at {number(row['last_gold'])} "
-            f"(KL {number(row['last_kl'], 1)} nats, n = {int(row['last_pressure']):,}): "
+            f"(KL {number(row['last_kl'], 1)} nats, {unit} = {int(row['last_pressure']):,}): "
             f"a fall of {with_interval(row['fall'], row['fall_lo'], row['fall_hi'])}."
         )
     return text
@@ -119,18 +159,32 @@ def _listing(rows: pd.DataFrame) -> str:
     return f"{', '.join(most)} and {last}" if most else str(last)
 
 
-def _verdicts(run: RunFolder) -> pd.DataFrame:
-    return overoptimization(run.curves, run.records, rng=np.random.default_rng(0), level=run.level)
+def _parts(run: RunFolder) -> list[Part]:
+    def verdicts(part: RunFolder) -> pd.DataFrame:
+        return overoptimization(part.curves, part.records, rng=np.random.default_rng(0), level=part.level)
+
+    return [(part, verdicts(part)) for part in run.parts()]
 
 
-def _write(run: RunFolder, overopt: pd.DataFrame) -> Path:
+def _told(part: RunFolder, overopt: pd.DataFrame, count: int) -> str:
+    name = NAMES.get(part.optimizer, part.optimizer)
+    return (f"{name[0].upper()}{name[1:]}: " if count > 1 else "") + headline(overopt, part.optimizer)
+
+
+def _titled(parts: list[Part], section: Callable[[RunFolder, pd.DataFrame], Markup]) -> Markup:
+    """A section of each optimizer, one below the other, under its name where there are several."""
+    told = [(NAMES.get(part.optimizer, part.optimizer), section(part, overopt)) for part, overopt in parts]
+    return Markup("".join(f"<h3>{escape(name)}</h3>{html}" if len(told) > 1 else html for name, html in told))
+
+
+def _write(run: RunFolder, parts: list[Part]) -> Path:
     configuration = yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True)
     command = run.provenance.get("command", "The command was not recorded.")
     sections = {
-        "Figures": figures_section(run, overopt),
-        "Fits": fits_section(run, overopt),
-        "Overoptimization": overoptimization_section(overopt, run.level),
-        "Sample responses": samples_section(run.samples),
+        "Figures": _titled(parts, figures_section),
+        "Fits": _titled(parts, fits_section),
+        "Overoptimization": _titled(parts, lambda part, o: overoptimization_section(o, run.level, part.optimizer)),
+        "Sample responses": _titled(parts, lambda part, _: samples_section(part.samples)),
         "Gold and people": environment_section(run.path / "environment.json"),
         "Runs": runs_section(run.runs),
         "Configuration": Markup(f"<pre>{escape(configuration)}</pre>"),
@@ -139,10 +193,8 @@ def _write(run: RunFolder, overopt: pd.DataFrame) -> Path:
     }
     slugs = {name: name.lower().replace(" ", "-") for name in sections}
     links = "".join(f'<a href="#{slug}">{escape(name)}</a>' for name, slug in slugs.items())
-    body = [
-        f'<p class="headline">{escape(headline(overopt))}</p>',
-        f'<nav aria-label="Sections">{links}</nav>',
-    ]
+    body = [f'<p class="headline">{escape(_told(part, overopt, len(parts)))}</p>' for part, overopt in parts]
+    body.append(f'<nav aria-label="Sections">{links}</nav>')
     body += [
         f'<section id="{slugs[name]}"><h2>{escape(name)}</h2>{content}</section>' for name, content in sections.items()
     ]
@@ -151,7 +203,7 @@ def _write(run: RunFolder, overopt: pd.DataFrame) -> Path:
     facts += [f"{key} {run.provenance[key]}" for key in ("started", "device", "commit") if key in run.provenance]
     template = resources.files("synthetic_rm.analysis").joinpath("templates/report.html")
     page = Template(template.read_text(encoding="utf-8")).substitute(
-        title="Reward model overoptimization by best-of-n",
+        title="Reward model overoptimization by " + " and ".join(NAMES.get(p.optimizer, p.optimizer) for p, _ in parts),
         subtitle=escape(" · ".join(facts)),
         body="\n".join(body),
     )

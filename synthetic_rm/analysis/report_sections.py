@@ -35,6 +35,19 @@ FIGURES = {
     "figure_coefficients": "Coefficients of the gold fit against the number of parameters of the proxy.",
     "figure_proxy_vs_gold": "Gold score against proxy score along the optimization.",
 }
+RL_FIGURES = {
+    "figure_1b": "Proxy (dashed) and gold (solid) score along RL against the KL divergence from the reference policy, "
+    "on a square-root axis. Thin lines are the fits to gold, shades {level} intervals over seeds and prompts together.",
+    "figure_rl_gold": "The same gold curves without the proxies, so that rise and fall can be read.",
+    "figure_both": "Gold score against proxy score: best-of-n dotted, RL solid.",
+    "figure_kl_steps": "KL divergence of the training rollouts from the reference against iterations, a line per run.",
+    "figure_rl_coefficients": "Coefficients of the gold fit against the number of parameters of the proxy; α is "
+    "fitted as one for all sizes.",
+    "figure_rl_extrapolation": "Gold fits made on KL ≤ {cut:g} nats alone, drawn on beyond, against what was measured "
+    "there; one panel for each proxy size.",
+}
+PRESSURES = {"best_of_n": "n"}
+"""what the pressure of an optimizer is called; of RL it is the iteration"""
 
 
 def run_counts(run: RunFolder, overopt: pd.DataFrame) -> dict[str, Any]:
@@ -44,21 +57,27 @@ def run_counts(run: RunFolder, overopt: pd.DataFrame) -> dict[str, Any]:
         "num_prompts": int(overopt["num_prompts"].max()),
         "num_samples": int(run.records["num_samples"].max()),
         "num_seeds": str(most) if least == most else f"{least}–{most}",
-        "nonfinite": int((run.runs["status"] != "ok").sum()),
+        "nonfinite": int((_own_runs(run)["status"] != "ok").sum()),
     }
+
+
+def _own_runs(run: RunFolder) -> pd.DataFrame:
+    """Rows of runs.csv that count for the optimizer: of RL its runs alone, a failed proxy's among them."""
+    return run.runs if run.optimizer == "best_of_n" else run.runs[run.runs["stage"] == run.optimizer]
 
 
 def figures_section(run: RunFolder, overopt: pd.DataFrame) -> Markup:
     """The figures that lie in the folder, inside the page, with what they show in words."""
     blocks = []
     captions = {
-        name: caption.format(cut=run.held_out_kl, level=percent(run.level)) for name, caption in FIGURES.items()
+        name: caption.format(cut=run.held_out_kl, level=percent(run.level))
+        for name, caption in (FIGURES if run.optimizer == "best_of_n" else RL_FIGURES).items()
     }
     for name, caption in captions.items():
         files = {"svg+xml": run.path / f"{name}.svg", "png": run.path / f"{name}.png"}
         kind = next((kind for kind, path in files.items() if path.exists()), None)
         if kind is not None:
-            spoken = _in_words(overopt) if name in ("figure_1a", "figure_gold") else ""
+            spoken = _in_words(overopt) if name in ("figure_1a", "figure_gold", "figure_1b", "figure_rl_gold") else ""
             data = base64.b64encode(files[kind].read_bytes()).decode("ascii")
             image = f'<img alt="{escape(f"{caption} {spoken}".strip())}" src="data:image/{kind};base64,{data}">'
             blocks.append(f'<figure id="{name}">{image}<figcaption>{escape(caption)}</figcaption></figure>')
@@ -110,9 +129,11 @@ def fits_section(run: RunFolder, overopt: pd.DataFrame) -> Markup:
     errors = pd.DataFrame({"params": fits["params"]})
     for column, form in forms.items():
         errors[form] = [number(value, 3) for value in table[column]]
+    shared = "shared" in table and (table["shared"] == "alpha").any()
     note = (
-        "<p>Least squares on the mean over seeds and prompts, d = √KL, “bon” is d(α − β d). A peak is "
-        "identified where the interval of β is above zero and the peak lies within the data.</p>"
+        "<p>Least squares on the mean over seeds and prompts, d = √KL, "
+        + ("“rl” is d(α − β ln d) with one α for all sizes. " if shared else "“bon” is d(α − β d). ")
+        + "A peak is identified where the interval of β is above zero and the peak lies within the data.</p>"
     )
     told = f"Held-out error (RMSE) of each form: fitted on KL ≤ {run.held_out_kl:g} nats, scored beyond"
     return Markup(
@@ -139,18 +160,19 @@ def _run_links(run: RunFolder, fit: pd.Series) -> Markup:
     return Markup("<br>".join(lines) or ABSENT)
 
 
-def overoptimization_section(overopt: pd.DataFrame, level: float) -> Markup:
+def overoptimization_section(overopt: pd.DataFrame, level: float, optimizer: str = "best_of_n") -> Markup:
     """Whether gold of each size was measured to rise and to fall, `level` that of the table's intervals."""
+    unit = PRESSURES.get(optimizer, "iteration")
     rows = [
         {
             "params": human_count(row["proxy_params"]),
             "verdict": verdict_text(bool(row["rose"]), row["verdict"]),
             "highest gold": number(row["peak_gold"]),
             "at KL": number(row["peak_kl"], 1),
-            "at n": f"{int(row['peak_pressure']):,}",
+            f"at {unit}": f"{int(row['peak_pressure']):,}",
             "last gold": number(row["last_gold"]),
             "last KL": number(row["last_kl"], 1),
-            "last n": f"{int(row['last_pressure']):,}",
+            f"last {unit}": f"{int(row['last_pressure']):,}",
             "rise": with_interval(row["rise"], row["rise_lo"], row["rise_hi"]),
             "fall": with_interval(row["fall"], row["fall_lo"], row["fall_hi"]),
         }
@@ -166,24 +188,33 @@ def overoptimization_section(overopt: pd.DataFrame, level: float) -> Markup:
 
 
 def samples_section(samples: pd.DataFrame) -> Markup:
-    """Best-of-n responses to a few prompts as n grows, with their scores (the paper's Table 2)."""
+    """Responses to a few prompts as the pressure grows, with their scores (the paper's Table 2).
+
+    Best-of-n: the one that the proxy likes best among n. RL: one that the policy drew, with the policy's KL.
+    """
     if samples.empty:
         return Markup("<p>No sample responses were recorded.</p>")
+    by_n = bool(samples["n"].notna().all())
     blocks: list[str] = []
     for _, group in samples.groupby(["prompt_id", "proxy_params", "proxy_seed"], sort=True):
-        ordered = group.sort_values("n")
+        ordered = group.sort_values("n" if by_n else "pressure")
         size, seed = ordered["proxy_params"].iloc[0], ordered["proxy_seed"].iloc[0]
-        shown = pd.DataFrame({"n": [f"{n:,}" for n in ordered["n"]]})
+        if by_n:
+            shown = pd.DataFrame({"n": [f"{int(n):,}" for n in ordered["n"]]})
+        else:
+            shown = pd.DataFrame({"iteration": [f"{int(step):,}" for step in ordered["pressure"]]})
+            shown["KL"] = [number(kl, 1) for kl in ordered["kl"]]
         shown["proxy"] = [number(score) for score in ordered["proxy"]]
         shown["gold"] = [number(score) for score in ordered["gold"]]
+        kinds = dict.fromkeys(shown.columns, "number") | {"response": "text"}
         shown["response"] = ordered["response"].to_numpy()
         proxy = f"proxy of {human_count(size)} parameters, seed {seed}"
-        kinds = {"n": "number", "proxy": "number", "gold": "number", "response": "text"}
-        table = html_table(shown, caption=f"Best of n by the {proxy}", classes=kinds)
+        caption = f"Best of n by the {proxy}" if by_n else f"One run against the {proxy}"
+        table = html_table(shown, caption=caption, classes=kinds)
         summary = f"<summary>“{escape(ordered['prompt'].iloc[0])}” · {proxy}</summary>"
         blocks.append(f"<details{'' if blocks else ' open'}>{summary}{table}</details>")
-    note = "<p>The response that the proxy likes best among n. Single prompts are noisy.</p>"
-    return Markup(note + "".join(blocks))
+    what = "The response that the proxy likes best among n." if by_n else "One response of the policy at each point."
+    return Markup(f"<p>{what} Single prompts are noisy.</p>" + "".join(blocks))
 
 
 def environment_section(path: Path) -> Markup:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 from zipfile import BadZipFile
@@ -39,6 +39,7 @@ FIT_COLUMNS = (
     *("peak_kl", "peak_gold", "r2", "identified", "held_out_rmse"),
 )
 SAMPLE_COLUMNS = ("prompt_id", "prompt", "n", "proxy_params", "proxy_seed", "proxy", "gold", "response")
+HISTORY_COLUMNS = ("run", "optimizer", "status", "proxy_params", "proxy_seed", "policy_seed", "step", "kl", "proxy")
 TEXTS = ("run", "config_hash", "commit", "prompt", "response")
 
 
@@ -57,19 +58,56 @@ class RunFolder:
     """samples.csv: best-of-n responses to a few prompts; empty where a run leaves none."""
     curves: dict[str, NDArray[np.generic]] = field(repr=False)
     """curves.npz: run [R], pressure [K], proxy and gold [R, K, prompts]."""
+    rl_curves: dict[str, NDArray[np.generic]] | None = field(repr=False)
+    """curves_rl.npz: run [R], pressure [R, K] with -1 beyond a run's points, proxy and gold [R, K, prompts]; None
+    where there was no RL."""
+    history: pd.DataFrame = field(repr=False)
+    """history.csv: one row per iteration of RL; empty where there was none."""
     config: dict[str, Any] = field(repr=False)
     """config.yaml: the resolved configuration."""
     provenance: dict[str, Any] = field(repr=False)
     """provenance.json: commit, versions, device, command and data of the run."""
 
     @property
+    def optimizer(self) -> str:
+        """The optimizer of the records: the first one's, where there are several (see `parts`)."""
+        return str(self.records["optimizer"].iloc[0])
+
+    def parts(self) -> list["RunFolder"]:
+        """The same folder for each optimizer alone: its records, fits, curves, samples and what was run for it.
+
+        Raises:
+            InputError: records of RL without curves_rl.npz.
+        """
+        return [self._of(str(name)) for name in self.records["optimizer"].unique()]
+
+    def _of(self, optimizer: str) -> "RunFolder":
+        curves = self.curves if optimizer == "best_of_n" else self.rl_curves
+        if curves is None:
+            raise InputError(f"{self.path / 'curves_rl.npz'} is missing: it holds the curves of {optimizer}")
+        others = {*self.records["optimizer"], *self.history["optimizer"]} - {optimizer}
+        samples = self.samples
+        if "optimizer" in samples:
+            samples = samples[samples["optimizer"] == optimizer]
+        return replace(
+            self,
+            records=self.records[self.records["optimizer"] == optimizer],
+            runs=self.runs[~self.runs["stage"].isin(others)],
+            fits=self.fits[self.fits["optimizer"] == optimizer],
+            samples=samples,
+            history=self.history[self.history["optimizer"] == optimizer],
+            curves=curves,
+        )
+
+    @property
     def held_out_kl(self) -> float:
-        """Nats up to which the forms of fits.csv were fitted, to be scored beyond (`fit.held_out_kl`).
+        """Nats up to which the forms of fits.csv were fitted, to be scored beyond (`fit.[rl_]held_out_kl`).
 
         Raises:
             InputError: config.yaml gives something else than a positive number.
         """
-        return self._fit_setting("held_out_kl", HELD_OUT_KL, below=float("inf"))
+        name = "held_out_kl" if self.optimizer == "best_of_n" else "rl_held_out_kl"
+        return self._fit_setting(name, HELD_OUT_KL, below=float("inf"))
 
     @property
     def level(self) -> float:
@@ -138,7 +176,7 @@ def load_run_folder(path: str | Path) -> RunFolder:
 
     Args:
         path: the folder; it must hold records.csv, runs.csv, fits.csv, curves.npz, config.yaml and
-            provenance.json; samples.csv may be absent.
+            provenance.json; samples.csv, curves_rl.npz and history.csv may be absent.
     Returns:
         Its content.
     Raises:
@@ -147,7 +185,7 @@ def load_run_folder(path: str | Path) -> RunFolder:
     """
     folder = Path(path)
     require(folder.is_dir(), f"{folder} is no folder")
-    samples = folder / "samples.csv"
+    samples, history, rl_curves = (folder / name for name in ("samples.csv", "history.csv", "curves_rl.npz"))
     return RunFolder(
         path=folder,
         records=read_table(folder / "records.csv", RECORD_COLUMNS),
@@ -155,6 +193,8 @@ def load_run_folder(path: str | Path) -> RunFolder:
         fits=read_table(folder / "fits.csv", FIT_COLUMNS),
         samples=read_table(samples, SAMPLE_COLUMNS) if samples.exists() else pd.DataFrame(columns=SAMPLE_COLUMNS),
         curves=_read(folder / "curves.npz", _read_arrays),
+        rl_curves=_read(rl_curves, _read_arrays) if rl_curves.exists() else None,
+        history=read_table(history, HISTORY_COLUMNS) if history.exists() else pd.DataFrame(columns=HISTORY_COLUMNS),
         config=_read(folder / "config.yaml", lambda file: _read_mapping(file, yaml.safe_load)),
         provenance=_read(folder / "provenance.json", lambda file: _read_mapping(file, json.loads)),
     )

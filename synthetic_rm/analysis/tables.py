@@ -103,12 +103,15 @@ def summary_frame(fits: pd.DataFrame, overopt: pd.DataFrame, runs: pd.DataFrame)
     return pd.DataFrame(rows)
 
 
-def summary_table(fits: pd.DataFrame, overopt: pd.DataFrame, runs: pd.DataFrame, *, level: float = 0.95) -> Table:
+def summary_table(
+    fits: pd.DataFrame, overopt: pd.DataFrame, runs: pd.DataFrame, *, level: float = 0.95, optimizer: str = ""
+) -> Table:
     """The summary for the terminal; failed and non-finite runs are counted in its caption.
 
     Args:
         fits, overopt, runs: as for `summary_frame`.
         level: of the intervals in the tables.
+        optimizer: what made the curves, for the title.
 
     Returns:
         A rich renderable.
@@ -121,7 +124,7 @@ def summary_table(fits: pd.DataFrame, overopt: pd.DataFrame, runs: pd.DataFrame,
         caption += f" {missing} of {len(runs)} runs failed or were not finite and are left out."
     aligned: dict[str, Any] = {"title_justify": "left", "caption_justify": "left"}
     table = Table(
-        title="Gold curve of each proxy size",
+        title="Gold curve of each proxy size" + (f" under {optimizer}" if optimizer else ""),
         caption=caption,
         box=None,
         padding=(0, 1, 0, 0),

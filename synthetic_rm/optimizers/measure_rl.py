@@ -29,6 +29,9 @@ class Measurement(NamedTuple):
     """share of the pairs of responses to the prompt that proxy and gold order alike; ties count half"""
     first: Responses
     """[prompts] the first response to each prompt"""
+    first_proxy: Array
+    first_gold: Array
+    """scores of that one response"""
 
 
 def pair_agreement(proxy: Array, gold: Array) -> Array:
@@ -38,26 +41,25 @@ def pair_agreement(proxy: Array, gold: Array) -> Array:
 
 
 @cache
-def _measure(network: Network, samples: int, max_tokens: int) -> Any:
-    def block(
-        params: Params, reference: Params, proxy: RewardModel, gold: RewardModel, prompts: Array, key: Key
-    ) -> Measurement:
-        rollout = roll_out(network, params, reference, proxy, prompts, key, samples=samples, max_tokens=max_tokens)
-        golds = gold(rollout.responses).reshape(rollout.scores.shape)
-        summary = jax.tree.map(lambda x: x.reshape(golds.shape).mean(-1), summarise(rollout))
-        first = jax.tree.map(lambda x: x.reshape(*golds.shape, *x.shape[1:])[:, 0], rollout.responses)
-        agreement = pair_agreement(rollout.scores, golds)
-        return Measurement(summary, rollout.scores.mean(-1), golds.mean(-1), agreement, first)
+def _draw(network: Network, samples: int, max_tokens: int) -> Any:
+    """One program for every proxy: responses [blocks, B] and their summary."""
+
+    def block(params: Params, reference: Params, prompts: Array, key: Key) -> tuple[Responses, Summary]:
+        sizes = {"samples": samples, "max_tokens": max_tokens}
+        rollout = roll_out(network, params, reference, lambda r: jnp.zeros(r.length.shape), prompts, key, **sizes)
+        return rollout.responses, summarise(rollout)
 
     @jax.jit
-    def measure(
-        params: Params, reference: Params, proxy: RewardModel, gold: RewardModel, prompts: Array, key: Key
-    ) -> Measurement:
+    def draw(params: Params, reference: Params, prompts: Array, key: Key) -> tuple[Responses, Summary]:
         keys = jax.random.split(key, prompts.shape[0])
-        parts = jax.lax.map(lambda x: block(params, reference, proxy, gold, *x), (prompts, keys))
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), parts)
+        return jax.lax.map(lambda x: block(params, reference, *x), (prompts, keys))
 
-    return measure
+    return draw
+
+
+@jax.jit
+def _scores(model: RewardModel, responses: Responses) -> Array:
+    return jax.lax.map(model, responses)
 
 
 def measure_policy(
@@ -80,5 +82,10 @@ def measure_policy(
     count = len(prompts)
     size = max(d for d in range(1, count + 1) if count % d == 0 and (d == 1 or d * samples <= ROWS))
     blocks = jnp.asarray(prompts).reshape(count // size, size, -1)
-    found = _measure(network, samples, max_tokens)(params, reference, proxy, gold, blocks, key)
-    return jax.tree.map(np.asarray, found)
+    responses, summary = _draw(network, samples, max_tokens)(params, reference, blocks, key)
+    proxies, golds = (np.asarray(_scores(model, responses)).reshape(count, samples) for model in (proxy, gold))
+    means = jax.tree.map(lambda x: np.asarray(x).reshape(count, samples).mean(-1), summary)
+    first = jax.tree.map(lambda x: np.asarray(x).reshape(count, samples, *x.shape[2:])[:, 0], responses)
+    agreement = np.asarray(pair_agreement(jnp.asarray(proxies), jnp.asarray(golds)))
+    scores: Any = (proxies.mean(-1), golds.mean(-1), agreement, first, proxies[:, 0], golds[:, 0])
+    return Measurement(means, *scores)

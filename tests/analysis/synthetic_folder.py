@@ -103,6 +103,57 @@ def write_folder(
     return folder
 
 
+def add_rl(folder: Path, *, seeds: int = 3, failed: int = 1, noise: float = 0.3) -> Path:
+    """RL with gold = d (alpha - beta ln d) beside the best-of-n of the folder; the last size lacks `failed` runs."""
+    rng = np.random.default_rng(1)
+    records, runs = pd.read_csv(folder / "records.csv"), pd.read_csv(folder / "runs.csv")
+    prompts = int(records["num_prompts"].iloc[0])
+    sizes = sorted(records["proxy_params"].unique())
+    made, stages, curves, histories = [], [], [], []
+    for rank, size in enumerate(sizes):
+        for seed in range(seeds):
+            run, count = f"ppo-{size}-s{seed}-p0-ab", 13 + seed
+            lost = size == sizes[-1] and seed >= seeds - failed
+            stages.append(_stage(run, "ppo", "failed" if lost else "ok") | {"params": size})
+            steps = np.arange(60)
+            told = {"run": run, "optimizer": "ppo", "status": stages[-1]["status"], "proxy_params": size}
+            told |= {"proxy_seed": seed, "policy_seed": 0, "step": steps, "kl": 80 * (steps / 59) ** 2}
+            histories.append(pd.DataFrame(told | {"proxy": 0.1 * steps}))
+            if lost:
+                continue
+            d = np.concatenate([[0], np.linspace(0.6, 8.9, count - 1)])
+            step = np.concatenate([[0], 2 + 4 * np.arange(count - 1)])
+            slope = 0.4 - (0.3 - 0.04 * rank) * np.log(np.where(d > 0, d, 1.0))
+            gold = d[:, None] * (slope[:, None] + 0.1 * noise * rng.normal(size=prompts))
+            proxy = d[:, None] * (0.5 + 0.05 * rank + 0.02 * rng.normal(size=prompts))
+            curves.append((run, step, proxy, gold))
+            scores = {"proxy": proxy.mean(1), "gold": gold.mean(1), "pressure": step, "kl": d**2}
+            named = SETTING | {"optimizer": "ppo", "kl_coef": 0.0, "run": run, "proxy_params": size}
+            named |= {"proxy_seed": seed, "num_prompts": prompts, "num_samples": 8}
+            made.append(pd.DataFrame(named | {"kl_se": 0.1, "proxy_se": 0.01, "gold_se": 0.02} | scores))
+    most = max(len(step) for _, step, _, _ in curves)
+    arrays = {
+        "run": np.array([run for run, *_ in curves]),
+        "pressure": np.array([np.pad(step, (0, most - len(step)), constant_values=-1) for _, step, _, _ in curves]),
+        "proxy": np.array([np.pad(proxy, ((0, most - len(proxy)), (0, 0))) for _, _, proxy, _ in curves]),
+        "gold": np.array([np.pad(gold, ((0, most - len(gold)), (0, 0))) for *_, gold in curves]),
+    }
+    np.savez(folder / "curves_rl.npz", **arrays)
+    fits = fit_table(arrays, pd.concat(made), rng=rng, num_resamples=300, cut=36.0)
+    pd.concat([pd.read_csv(folder / "fits.csv"), fits]).to_csv(folder / "fits.csv", index=False)
+    pd.concat([records, *made]).to_csv(folder / "records.csv", index=False)
+    pd.concat([runs, pd.DataFrame(stages)]).to_csv(folder / "runs.csv", index=False)
+    pd.concat(histories).to_csv(folder / "history.csv", index=False)
+    said = [
+        {"prompt_id": 0, "prompt": "the acting", "proxy_params": sizes[0], "proxy_seed": 0, "proxy": 0.1 * step}
+        | {"gold": 0.2, "response": f"hacked {step}", "optimizer": "ppo", "pressure": step, "kl": 0.01 * step**2}
+        for step in (0, 20, 60)
+    ]
+    samples = pd.read_csv(folder / "samples.csv").assign(optimizer="best_of_n")
+    pd.concat([samples, pd.DataFrame(said)]).to_csv(folder / "samples.csv", index=False)
+    return folder
+
+
 def _stage(run: str, stage: str, status: str) -> dict[str, Any]:
     origin = {"config_hash": "1a2b3c", "commit": "0123456789ab", "device": "cpu", "seconds": 2.0}
     return {"run": run, "stage": stage, "status": status} | origin

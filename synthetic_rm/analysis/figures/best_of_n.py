@@ -35,8 +35,8 @@ PROXY_DASH = (0, (4, 1.6))
 RIVAL_DASHES = ((0, (1, 1.2)), (0, (5, 1.5)), (0, (3, 1, 1, 1)))
 
 
-def _colors(table: pd.DataFrame, sizes: Sequence[int] | None, key: Sequence[str]) -> dict[int, str]:
-    """Colours of the sizes in `table`, once it is certain that it has rows and names each point once."""
+def colors_of(table: pd.DataFrame, sizes: Sequence[int] | None, key: Sequence[str]) -> dict[int, str]:
+    """Colours of the sizes in `table`, out of those of `sizes`; it must have rows and name each point once."""
     require(len(table) > 0, "nothing to draw: the table has no rows")
     repeated = bool(table.duplicated(list(key)).any())
     require(not repeated, f"one row per {' and '.join(key)} can be drawn, got several: choose one setting")
@@ -45,7 +45,8 @@ def _colors(table: pd.DataFrame, sizes: Sequence[int] | None, key: Sequence[str]
     return {size: color for size, color in colors.items() if size in present}
 
 
-def _curve(mean_curves: pd.DataFrame, size: int) -> pd.DataFrame:
+def curve_of(mean_curves: pd.DataFrame, size: int) -> pd.DataFrame:
+    """The rows of one proxy size by rising KL."""
     return mean_curves[mean_curves["proxy_params"] == size].sort_values("kl")
 
 
@@ -53,7 +54,8 @@ def _grid(limit: float) -> NDArray[np.float64]:
     return np.square(np.linspace(0, np.sqrt(limit), 120))
 
 
-def _zero_line(axes: Axes) -> None:
+def zero_line(axes: Axes) -> None:
+    """A faint line where the reference scores."""
     axes.axhline(0, color="#bbbbbb", linewidth=0.6, zorder=0)
 
 
@@ -90,8 +92,8 @@ def figure_1a(
 ) -> Figure:
     """Scores against KL on a square-root axis: proxy dashed, gold solid, fit thin, one colour per proxy size.
 
-    The paper's Fig. 1a. A dot marks the fitted peak where it is identified, a bar its interval in KL (cut at
-    the edge of the data); the dot is full where gold was measured to fall, open where it was not.
+    The paper's Fig. 1a and, of RL, 1b. A dot marks the fitted peak where it is identified, a bar its interval in KL
+    (cut at the edge of the data); the dot is full where gold was measured to fall, open where it was not.
 
     Args:
         mean_curves: proxy_params, pressure, kl, proxy, proxy_lo, proxy_hi, gold, gold_lo, gold_hi.
@@ -109,11 +111,11 @@ def figure_1a(
     Raises:
         InputError: `mean_curves` has no rows, or several for one size and pressure.
     """
-    colors = _colors(mean_curves, sizes, ("proxy_params", "pressure"))
+    colors = colors_of(mean_curves, sizes, ("proxy_params", "pressure"))
     limit = float(mean_curves["kl"].max())
     figure, axes = new_figure(columns=columns, aspect=1.2 if columns == 1 else 0.66)
     for size, color in colors.items():
-        curve = _curve(mean_curves, size)
+        curve = curve_of(mean_curves, size)
         if with_proxy:
             axes.fill_between(curve["kl"], curve["proxy_lo"], curve["proxy_hi"], color=color, alpha=0.12, lw=0)
             axes.plot(curve["kl"], curve["proxy"], color=color, linestyle=PROXY_DASH, linewidth=1.1)
@@ -125,7 +127,7 @@ def figure_1a(
         line = find_form(str(row.get("form", "bon"))).curve(np.sqrt(_grid(limit)), row["alpha"], row["beta"])
         axes.plot(_grid(limit), line, color=darker(color), linewidth=0.7, zorder=4)
         _peak_mark(axes, row, color, limit=limit, filled=verdicts.get(row["proxy_params"], "fell") == "fell")
-    _zero_line(axes)
+    zero_line(axes)
     axes.set_ylabel("reward model score (gold: SDs of the reference)" if with_proxy else GOLD_LABEL)
     axes.set_title(title, loc="left")
     sqrt_kl_axis(axes, limit * 1.01)
@@ -183,17 +185,17 @@ def figure_proxy_vs_gold(
     Raises:
         InputError: as `figure_1a`.
     """
-    colors = _colors(mean_curves, sizes, ("proxy_params", "pressure"))
+    colors = colors_of(mean_curves, sizes, ("proxy_params", "pressure"))
     figure, axes = new_figure(columns=columns, aspect=0.95 if columns == 1 else 0.66)
     decades = 10.0 ** np.arange(0, np.floor(np.log10(mean_curves["pressure"].max()) + 1e-9) + 1)
     for size, color in colors.items():
-        curve = _curve(mean_curves, size)
+        curve = curve_of(mean_curves, size)
         axes.fill_between(curve["proxy"], curve["gold_lo"], curve["gold_hi"], color=color, alpha=0.16, lw=0)
         axes.plot(curve["proxy"], curve["gold"], color=color)
         log_n = np.log(curve["pressure"])
         dots = [np.interp(np.log(decades), log_n, curve[name]) for name in ("proxy", "gold")]
         axes.plot(*dots, "o", color=color, markersize=3.4, markeredgecolor="white", markeredgewidth=0.5)
-    _zero_line(axes)
+    zero_line(axes)
     axes.set_xlabel("proxy score (recalibrated, reference = 0)")
     axes.set_ylabel(GOLD_LABEL)
     axes.set_title("Gold against proxy", loc="left")
@@ -208,7 +210,7 @@ def figure_coefficients(
 ) -> Figure:
     """alpha and beta of the fitted gold curve against proxy parameters (log axis), with their intervals.
 
-    The paper's Fig. 3a, 3b.
+    The paper's Fig. 3; an alpha that is common to the sizes (fits of RL) has the same value at each.
 
     Args:
         fits: proxy_params, alpha, alpha_lo, alpha_hi, beta, beta_lo, beta_hi, identified.
@@ -218,7 +220,7 @@ def figure_coefficients(
     Raises:
         InputError: `fits` has no rows, or several for one size.
     """
-    colors = _colors(fits, sizes, ("proxy_params",))
+    colors = colors_of(fits, sizes, ("proxy_params",))
     form = str(fits["form"].iloc[0]) if "form" in fits else "bon"
     tall = columns == 1
     figure, panels = new_figure(columns=columns, aspect=1.15 if tall else 0.42, rows=1 + tall, cols=2 - tall)
@@ -228,7 +230,7 @@ def figure_coefficients(
             axes.plot([size, size], [row[f"{name}_lo"], row[f"{name}_hi"]], color=color, linewidth=1.2)
             face = color if bool(row["identified"]) else "white"
             axes.plot(size, row[name], "o", color=color, markerfacecolor=face, markersize=4.5)
-        _zero_line(axes)
+        zero_line(axes)
         params_axis(axes, colors)
         axes.set_ylabel(label, rotation=0, labelpad=8)
     panels[0].set_title(f"Gold fit {FORMULAS.get(form, form)}, d = √KL, gold in SDs", loc="left")
@@ -248,7 +250,7 @@ def figure_extrapolation(
 ) -> Figure:
     """Gold fits made on KL <= `cut` only, drawn on beyond it against what was measured; one panel a size.
 
-    The paper's Fig. 26a.
+    The paper's Fig. 26. A form with a common alpha is drawn as each size alone gives it.
 
     Args:
         mean_curves: as for `figure_1a`.
@@ -260,7 +262,7 @@ def figure_extrapolation(
     Raises:
         InputError: as `figure_1a`, an unknown form, or too few points up to `cut`.
     """
-    colors = _colors(mean_curves, sizes, ("proxy_params", "pressure"))
+    colors = colors_of(mean_curves, sizes, ("proxy_params", "pressure"))
     limit = float(mean_curves["kl"].max())
     across = 1 + columns
     down = -(-len(colors) // across)
@@ -269,7 +271,7 @@ def figure_extrapolation(
     dashes: dict[str, Any] = dict(zip((form, *rivals), ("-", *RIVAL_DASHES), strict=False))
     for index, (size, color) in enumerate(colors.items()):
         axes, below = panels[index], index + across < len(colors)
-        curve = _curve(mean_curves, size)
+        curve = curve_of(mean_curves, size)
         seen = curve[curve["kl"] <= cut]
         axes.fill_between(curve["kl"], curve["gold_lo"], curve["gold_hi"], color=color, alpha=0.15, lw=0)
         axes.plot(curve["kl"], curve["gold"], "o", color=color, markersize=2.2, markeredgewidth=0)

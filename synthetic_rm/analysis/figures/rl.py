@@ -1,0 +1,109 @@
+"""Figures of RL beside best-of-n: gold against proxy (the paper's Fig. 8), KL against step (Figs. 14 to 16)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from synthetic_rm.analysis.figures.best_of_n import GOLD_LABEL, colors_of, curve_of, zero_line
+from synthetic_rm.analysis.figures.style import MUTED, house_style, new_figure, note_below, percent, size_legend
+from synthetic_rm.errors import require
+
+NAMES = {"best_of_n": "best-of-n", "ppo": "PPO", "rloo": "RLOO", "grpo": "GRPO", "dr_grpo": "Dr. GRPO"}
+"""of optimizers, as people write them"""
+BEST_OF_N_DASH = (0, (1, 1.1))
+REACH = 1.6
+"""times the largest proxy score of best-of-n: as far as RL is drawn beside it"""
+
+
+@house_style()
+def figure_both(
+    best_of_n: pd.DataFrame,
+    rl: pd.DataFrame,
+    *,
+    method: str,
+    sizes: Sequence[int] | None = None,
+    level: float = 0.95,
+    columns: int = 1,
+) -> Figure:
+    """Gold against proxy score along best-of-n (dotted) and RL (solid), one colour per proxy size.
+
+    The paper's Fig. 8, RL drawn up to `REACH` times the proxy score that best-of-n reached.
+
+    Args:
+        best_of_n, rl: proxy_params, pressure, kl, proxy, gold, gold_lo, gold_hi, as `mean_curves` gives them.
+        method: the RL method's name in `NAMES`.
+        sizes: every proxy size of the report (colours).
+        level: of the intervals in the tables.
+        columns: width of the figure in columns of a paper.
+    Raises:
+        InputError: a table without rows, or with several for one size and pressure.
+    """
+    colors = colors_of(rl, sizes, ("proxy_params", "pressure"))
+    figure, axes = new_figure(columns=columns, aspect=1.1 if columns == 1 else 0.66)
+    limit = REACH * float(best_of_n["proxy"].abs().max())
+    for size, color in colors.items():
+        for table, dash, width in ((best_of_n, BEST_OF_N_DASH, 1.6), (rl, "-", 1.4)):
+            curve = curve_of(table, size)
+            seen = (curve["proxy"] <= limit).cummin()
+            curve = curve[seen | seen.shift(fill_value=True)]
+            axes.fill_between(curve["proxy"], curve["gold_lo"], curve["gold_hi"], color=color, alpha=0.12, lw=0)
+            axes.plot(curve["proxy"], curve["gold"], color=color, linestyle=dash, linewidth=width)
+    zero_line(axes)
+    lowest = max(min(float(table["proxy"].min()) for table in (best_of_n, rl)), -limit)
+    axes.set_xlim(min(lowest, 0.0) - 0.02 * limit, limit)
+    axes.set_xlabel("proxy score (recalibrated, reference = 0)")
+    axes.set_ylabel(GOLD_LABEL)
+    axes.set_title("Gold against proxy, by both methods", loc="left")
+    size_legend(figure, colors)
+    handles = [
+        Line2D([], [], color="#555555", linestyle=BEST_OF_N_DASH, linewidth=1.6),
+        Line2D([], [], color="#555555", linewidth=1.4),
+    ]
+    axes.legend(handles, [NAMES["best_of_n"], NAMES.get(method, method)], loc="best", handlelength=2.2)
+    note_below(figure, f"bands: {percent(level)} interval of gold · {NAMES.get(method, method)} is drawn up to "
+                       f"{REACH:g} times the largest proxy score of best-of-n")  # fmt: skip
+    return figure
+
+
+@house_style()
+def figure_kl_steps(
+    history: pd.DataFrame, *, method: str, sizes: Sequence[int] | None = None, columns: int = 1
+) -> Figure:
+    """KL of the training rollouts against iterations, a line per run, one colour per proxy size.
+
+    The paper's Figs. 14 to 16. A run that failed or was not finite ends in a cross.
+
+    Args:
+        history: run, proxy_params, step, kl, status: a row per iteration.
+        method: the RL method's name in `NAMES`.
+        sizes: every proxy size of the report (colours).
+        columns: width of the figure in columns of a paper.
+    Raises:
+        InputError: `history` has no rows.
+    """
+    require(len(history) > 0, "nothing to draw: the history has no rows")
+    colors = colors_of(history.drop_duplicates("proxy_params"), sizes, ("proxy_params",))
+    figure, axes = new_figure(columns=columns, aspect=0.95 if columns == 1 else 0.6)
+    for run, rows in history.sort_values("step").groupby("run", sort=False):
+        _line(axes, rows, colors[int(rows["proxy_params"].iloc[0])], str(run))
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(f"{NAMES.get(method, method)} iterations")
+    axes.set_ylabel("KL from the reference policy (nats)")
+    axes.set_title("KL against iteration", loc="left")
+    size_legend(figure, colors)
+    lost = int((history.groupby("run")["status"].first() != "ok").sum())
+    lost_runs = f"{lost or 'no'} {'run' if lost == 1 else 'runs'} failed or not finite (crosses)"
+    note_below(figure, f"a line for each run, on its training prompts · {lost_runs}")
+    return figure
+
+
+def _line(axes: Axes, rows: pd.DataFrame, color: str, run: str) -> None:
+    kept = rows[np.isfinite(rows["kl"])]
+    axes.plot(kept["step"], kept["kl"], color=color, linewidth=0.9, alpha=0.85, label=run)
+    if rows["status"].iloc[0] != "ok" and len(kept):
+        axes.plot(kept["step"].iloc[-1], kept["kl"].iloc[-1], "x", color=color, markersize=5, markeredgecolor=MUTED)
