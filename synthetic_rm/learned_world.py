@@ -4,6 +4,7 @@ Reference, gold and proxies are made as in any experiment, by the same training 
 samples (best-of-n, KL, what PPO reports) can be compared with sums over all responses.
 """
 
+import math
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NamedTuple
@@ -11,14 +12,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.special import softmax
 
 from synthetic_rm.comparisons import draw_groups, label_by_scores
 from synthetic_rm.environments.tiny_language import TinyLanguage
+from synthetic_rm.finite_support import expected
 from synthetic_rm.ladder import shape_of_width
 from synthetic_rm.networks import transformer
 from synthetic_rm.policies import policy
 from synthetic_rm.rewards.neural import NeuralReward, Readout, init_reward, neural_reward
-from synthetic_rm.scoring import score_members
+from synthetic_rm.scoring import score
 from synthetic_rm.training.reward import train_reward
 from synthetic_rm.training.supervised import token_rows, train_language_model
 from synthetic_rm.types import Comparisons, Network, Params, Responses
@@ -87,42 +90,52 @@ def _token_kl(network: Network) -> Any:
     return jax.jit(policy(network).kl)
 
 
+def log_probabilities(network: Network, params: Params, language: TinyLanguage) -> np.ndarray:
+    """Of every response to every prompt under a network: [prompts, R] float64."""
+    per_token = _log_prob(network)(params, _flat(language))
+    return np.asarray(per_token, np.float64).sum(axis=-1).reshape(language.num_prompts, language.num_responses)
+
+
 def enumerated(network: Network, params: Params, language: TinyLanguage) -> np.ndarray:
-    """Probability of every response to every prompt under a network: [prompts, R] float64."""
-    log_prob = np.asarray(_log_prob(network)(params, _flat(language)), np.float64).sum(axis=-1)
-    return np.exp(log_prob).reshape(language.num_prompts, language.num_responses)
+    """Their probabilities, [prompts, R], which sum to 1 beyond the digits of the network."""
+    return np.asarray(softmax(log_probabilities(network, params, language), axis=-1))
 
 
 def build(settings: LearnedWorldSettings | None = None) -> LearnedWorld:
     """Train a reference on demonstrations and proxies on comparisons that gold labelled, and enumerate them."""
     s = settings or LearnedWorldSettings()
-    language = s.language
-    network = transformer(shape_of_width(s.width, language.vocab))
-    keys = jax.random.split(jax.random.key(s.seed), 4)
-    rows = token_rows(language.demonstrations("train"), response_only=True)
-    trained = train_language_model(
-        network,
-        network.init(keys[0]),
-        rows,
-        seed=s.seed,
-        steps=s.reference_steps,
-        batch=s.batch,
-        learning_rate=s.learning_rate,
-    )
-    reference_params = jax.tree.map(lambda x: x[0], trained.params)
-    reference = enumerated(network, reference_params, language)
+    network = transformer(shape_of_width(s.width, s.language.vocab))
+    keys = jax.random.split(jax.random.key(s.seed), 3)
+    params = _reference(s, network, keys[0])
+    law = enumerated(network, params, s.language)
+    gold = _gold(s, law, keys[1])
+    proxies = _proxies(s, network, _comparisons(s, network, params, gold, keys[2]), law)
+    scores = np.stack([_scores(jax.tree.map(lambda x, i=i: x[i], proxies), s.language) for i in range(s.proxies)])
+    return LearnedWorld(s.language, network, params, gold, proxies, law, _scores(gold, s.language), scores)
 
-    gold_network = transformer(shape_of_width(s.gold_width, language.vocab))
-    start = init_reward(gold_network, keys[1])
-    weights = jax.random.normal(keys[2], start["head"]["weight"].shape)
-    params = {**start, "head": {**start["head"], "weight": s.gold_deviation * weights}}
-    gold = neural_reward(gold_network, params, s.readout)
-    raw = _scores(jax.tree.map(lambda x: x[None], gold), language)[0]
-    mean = float((reference * raw).sum(1).mean())
-    deviation = float(np.sqrt((reference * (raw - mean) ** 2).sum(1).mean()))
-    gold = gold.centred(mean, 1.0 / deviation)
 
-    comparisons = _comparisons(s, network, reference_params, gold, keys[3])
+def _reference(s: LearnedWorldSettings, network: Network, key: jax.Array) -> Params:
+    """Imitates the speakers."""
+    rows = token_rows(s.language.demonstrations("train"), response_only=True)
+    plan: dict[str, Any] = {"seed": s.seed, "steps": s.reference_steps, "batch": s.batch}
+    trained = train_language_model(network, network.init(key), rows, learning_rate=s.learning_rate, **plan)
+    return jax.tree.map(lambda x: x[0], trained.params)
+
+
+def _gold(s: LearnedWorldSettings, law: np.ndarray, key: jax.Array) -> NeuralReward:
+    """A random transformer, recentred and scaled by enumeration."""
+    network = transformer(shape_of_width(s.gold_width, s.language.vocab))
+    keys = jax.random.split(key)
+    params = init_reward(network, keys[0])
+    params["head"]["weight"] = s.gold_deviation * jax.random.normal(keys[1], params["head"]["weight"].shape)
+    gold = neural_reward(network, params, s.readout)
+    raw = _scores(gold, s.language)
+    mean = float(expected(law, raw).mean())
+    return gold.centred(mean, 1.0 / math.sqrt(float(expected(law, (raw - mean) ** 2).mean())))
+
+
+def _proxies(s: LearnedWorldSettings, network: Network, comparisons: Comparisons, law: np.ndarray) -> NeuralReward:
+    """[proxies, ...], each from a start and in an order of its own, recentred by enumeration."""
     starts = [init_reward(network, jax.random.key(1000 + s.seed + i)) for i in range(s.proxies)]
     fitted = train_reward(
         network,
@@ -135,17 +148,16 @@ def build(settings: LearnedWorldSettings | None = None) -> LearnedWorld:
         readout=s.readout,
         width=s.proxies,
     )
-    members = jax.vmap(lambda params: neural_reward(network, params, s.readout))(fitted.params)
-    shift = (reference * _scores(members, language)).sum(-1).mean(-1)
-    proxies = members.centred(jnp.asarray(shift), members.scale)
-    scores = (_scores(x, language) for x in (jax.tree.map(lambda x: x[None], gold), proxies))
-    return LearnedWorld(language, network, reference_params, gold, proxies, reference, next(scores)[0], next(scores))
+    members = []
+    for i in range(s.proxies):
+        raw = neural_reward(network, jax.tree.map(lambda x, i=i: x[i], fitted.params), s.readout)
+        members.append(raw.centred(float(expected(law, _scores(raw, s.language)).mean()), 1.0))
+    return jax.tree.map(lambda *x: jnp.stack(x), *members)
 
 
-def _scores(members: Any, language: TinyLanguage) -> np.ndarray:
-    """[members, prompts, R]"""
-    found = score_members(members, _flat(language)).astype(np.float64)
-    return found.reshape(-1, language.num_prompts, language.num_responses)
+def _scores(model: NeuralReward, language: TinyLanguage) -> np.ndarray:
+    """Of every response to every prompt: [prompts, R] float64."""
+    return score(model, _flat(language)).astype(np.float64).reshape(language.num_prompts, language.num_responses)
 
 
 def _comparisons(
@@ -155,6 +167,6 @@ def _comparisons(
     prompts, tokens = s.language.prompts("train"), s.language.response_tokens
     drawn = draw_groups(network, params, prompts, key, num_groups=s.comparisons, group_size=2, max_tokens=tokens)
     flat = Responses(*(x.reshape(-1, *x.shape[2:]) for x in drawn))
-    scores = score_members(jax.tree.map(lambda x: x[None], gold), flat)[0].reshape(-1, 2)
+    scores = score(gold, flat).reshape(-1, 2)
     target, weight = label_by_scores(scores, np.random.default_rng(s.seed), kind="hard")
     return Comparisons(Responses(*map(jnp.asarray, drawn)), jnp.asarray(target), jnp.asarray(weight))
