@@ -9,12 +9,20 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import brentq
+from scipy.special import log_ndtr
 
 from synthetic_rm.errors import require
 
 Floats = NDArray[np.float64]
 STEEPEST = 5.0
 """largest |xi| that `maxima_index` looks for"""
+
+
+def normal_maxima(ns: ArrayLike) -> Floats:
+    """E max of n standard normal draws = int_0^inf (1 - F^n) dz - int_-inf^0 F^n dz: ns [k] -> [k], n 1 or more."""
+    z = np.linspace(-12.0, 12.0, 4801)
+    cdf = np.exp(np.asarray(ns, np.float64)[:, None] * log_ndtr(z))
+    return np.asarray(np.trapezoid(np.heaviside(z, 0.5) - cdf, z, axis=1))
 
 
 class TailEstimate(NamedTuple):

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import gamma, gammaln
 
 from synthetic_rm.errors import InputError
-from synthetic_rm.tails import maxima_index, tail_index
+from synthetic_rm.tails import maxima_index, normal_maxima, tail_index
 
 
 @pytest.mark.parametrize("index", [0.8, 1.5, 4.0])
@@ -46,6 +46,17 @@ def test_scale_and_order_of_the_scores_do_not_matter() -> None:
     draws = np.random.default_rng(3).standard_t(3, 1000)
     for same in (7 * draws, draws[::-1]):
         np.testing.assert_allclose(tail_index(same, 50), tail_index(draws, 50), rtol=1e-12)
+
+
+def test_means_of_normal_maxima_are_the_tabulated_ones() -> None:
+    """And those of drawn samples."""
+    np.testing.assert_allclose(
+        normal_maxima([1, 2, 3, 10, 100, 1000, 60_000]),
+        [0, np.pi**-0.5, 1.5 * np.pi**-0.5, 1.53875, 2.50759, 3.24144, 4.271],
+        atol=1e-3,
+    )
+    drawn = np.random.default_rng(4).normal(size=(20_000, 30)).max(1)
+    assert abs(drawn.mean() - normal_maxima([30])[0]) < 4.5 * drawn.std() / np.sqrt(20_000)
 
 
 NS = np.array([100, 1000, 10_000])

@@ -74,7 +74,7 @@ def redraw_analytic(folder: str | Path) -> Path:
         path / "report.html",
         title="Worlds where the right answer is known",
         subtitle=" · ".join([label, *facts]),
-        headline=headline(fits),
+        headlines=[headline(fits)],
         sections=sections,
     )
 

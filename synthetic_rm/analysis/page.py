@@ -1,7 +1,7 @@
 """The frame of every report: a page of sections with links to them, written in one move."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -9,19 +9,22 @@ from string import Template
 from synthetic_rm.analysis.tables import Markup, escape
 
 
-def write_page(path: Path, *, title: str, subtitle: str, headline: str, sections: Mapping[str, Markup]) -> Path:
+def write_page(
+    path: Path, *, title: str, subtitle: str, headlines: Sequence[str], sections: Mapping[str, Markup]
+) -> Path:
     """Write an HTML page that holds all it shows and needs no network.
 
     Args:
         path: of the file.
-        title, subtitle, headline: text.
+        title, subtitle, headlines: text.
         sections: HTML of each, by its heading.
     Returns:
         `path`.
     """
     slugs = {name: name.lower().replace(" ", "-") for name in sections}
     links = "".join(f'<a href="#{slug}">{escape(name)}</a>' for name, slug in slugs.items())
-    body = [f'<p class="headline">{escape(headline)}</p>', f'<nav aria-label="Sections">{links}</nav>']
+    body = [f'<p class="headline">{escape(headline)}</p>' for headline in headlines]
+    body.append(f'<nav aria-label="Sections">{links}</nav>')
     body += [
         f'<section id="{slugs[name]}"><h2>{escape(name)}</h2>{content}</section>' for name, content in sections.items()
     ]

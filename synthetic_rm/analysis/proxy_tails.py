@@ -3,8 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from synthetic_rm.errors import require
-from synthetic_rm.tails import maxima_index
+from synthetic_rm.analysis.figures.style import human_count
+from synthetic_rm.analysis.tables import Markup, html_table, number
+from synthetic_rm.errors import InputError, require
+from synthetic_rm.tails import maxima_index, normal_maxima
 
 KNOWN_BY = ("environment", "proxy_params", "proxy_seed")
 
@@ -14,13 +16,13 @@ def proxy_tails(records: pd.DataFrame) -> pd.DataFrame:
 
     The three n are the ones measured nearest to N^(1/3), N^(2/3) and N, N the largest: 16, 256 and 4,096 of a pool of
     4,096. The index is that of scores pooled over prompts as a run pools them: the mean over prompts of each maximum.
-    xi clearly above 0 warns of catastrophic Goodhart; normal scores give about -0.1 at such n, not 0.
+    xi clearly above that of normal scores at the same n (about -0.1, not 0) warns of catastrophic Goodhart.
 
     Args:
         records: the table of records.csv; rows of other optimizers than best-of-n are left out.
     Returns:
         One row per run: run, environment, proxy_params, proxy_seed, first_n, middle_n, last_n, xi (nan where the
-        proxy's score does not rise).
+        proxy's score does not rise), normal_xi (of normal scores at the same n).
     Raises:
         InputError: no best-of-n run, or fewer than three n in one.
     """
@@ -37,5 +39,33 @@ def proxy_tails(records: pd.DataFrame) -> pd.DataFrame:
         require(len(set(at)) == 3, f"run {run}: n = {ns.tolist()} are too few for a tail index")
         known = {name: curve[name].iloc[0] for name in KNOWN_BY}
         sizes = dict(zip(("first_n", "middle_n", "last_n"), ns[at], strict=True))
-        rows.append({"run": run, **known, **sizes, "xi": maxima_index(ns[at], curve[column].to_numpy()[at])})
+        found = {"xi": maxima_index(ns[at], curve[column].to_numpy()[at])}
+        found["normal_xi"] = maxima_index(ns[at], normal_maxima(ns[at]))
+        rows.append({"run": run, **known, **sizes, **found})
     return pd.DataFrame(rows)
+
+
+def tails_section(records: pd.DataFrame) -> Markup:
+    """How heavy the proxies' tails are, by size, beside a normal one, in HTML."""
+    try:
+        found = proxy_tails(records)
+    except InputError as error:
+        return Markup(f"<p>Not told: {error}.</p>")
+    rows = [
+        {
+            "params": human_count(int(group["proxy_params"].iloc[0])),
+            "ξ, mean over seeds": number(group["xi"].mean()),
+            "lowest": number(group["xi"].min()),
+            "highest": number(group["xi"].max()),
+            "of normal scores": number(group["normal_xi"].mean()),
+        }
+        for _, group in found.groupby("proxy_params", sort=True)
+    ]
+    first = found.iloc[0]
+    ns = ", ".join(f"{first[name]:,.0f}" for name in ("first_n", "middle_n", "last_n"))
+    note = (
+        f"<p>Extreme value index ξ of the proxy’s score over reference responses, from its curve at n = {ns}. "
+        "Where it is above that of normal scores the tail is heavier than normal, and gold at risk however good the "
+        "proxy is on average (catastrophic Goodhart); below, it is lighter.</p>"
+    )
+    return Markup(note + html_table(pd.DataFrame(rows), caption="Tails of the proxies, by size"))

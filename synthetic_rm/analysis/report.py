@@ -1,10 +1,7 @@
 """The report of a run, from its tables alone: one HTML file that holds all it shows and needs no network."""
 
-import os
 from collections.abc import Callable, Sequence
-from importlib import resources
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import numpy as np
@@ -22,6 +19,8 @@ from synthetic_rm.analysis.figures.best_of_n import (
 from synthetic_rm.analysis.figures.rl import NAMES, figure_both, figure_kl_steps
 from synthetic_rm.analysis.figures.style import human_count, save_figure
 from synthetic_rm.analysis.lineage import check_lineage
+from synthetic_rm.analysis.page import write_page
+from synthetic_rm.analysis.proxy_tails import tails_section
 from synthetic_rm.analysis.report_sections import (
     PRESSURES,
     environment_section,
@@ -184,6 +183,7 @@ def _write(run: RunFolder, parts: list[Part]) -> Path:
         "Figures": _titled(parts, figures_section),
         "Fits": _titled(parts, fits_section),
         "Overoptimization": _titled(parts, lambda part, o: overoptimization_section(o, run.level, part.optimizer)),
+        "Tails of the proxies": tails_section(run.records),
         "Sample responses": _titled(parts, lambda part, _: samples_section(part.samples)),
         "Gold and people": environment_section(run.path / "environment.json"),
         "Runs": runs_section(run.runs),
@@ -191,26 +191,13 @@ def _write(run: RunFolder, parts: list[Part]) -> Path:
         "Provenance": pairs_table(run.provenance, caption="Where these numbers come from"),
         "Make it again": Markup(f"<pre>{escape(command)}</pre>"),
     }
-    slugs = {name: name.lower().replace(" ", "-") for name in sections}
-    links = "".join(f'<a href="#{slug}">{escape(name)}</a>' for name, slug in slugs.items())
-    body = [f'<p class="headline">{escape(_told(part, overopt, len(parts)))}</p>' for part, overopt in parts]
-    body.append(f'<nav aria-label="Sections">{links}</nav>')
-    body += [
-        f'<section id="{slugs[name]}"><h2>{escape(name)}</h2>{content}</section>' for name, content in sections.items()
-    ]
     first = run.records.iloc[0]
     facts = [f"{key} {first[key]}" for key in ("environment", "scale", "labels")]
     facts += [f"{key} {run.provenance[key]}" for key in ("started", "device", "commit") if key in run.provenance]
-    template = resources.files("synthetic_rm.analysis").joinpath("templates/report.html")
-    page = Template(template.read_text(encoding="utf-8")).substitute(
+    return write_page(
+        run.path / "report.html",
         title="Reward model overoptimization by " + " and ".join(NAMES.get(p.optimizer, p.optimizer) for p, _ in parts),
-        subtitle=escape(" · ".join(facts)),
-        body="\n".join(body),
+        subtitle=" · ".join(facts),
+        headlines=[_told(part, overopt, len(parts)) for part, overopt in parts],
+        sections=sections,
     )
-    target, partial = run.path / "report.html", run.path / ".report.html.tmp"
-    try:
-        partial.write_text(page, encoding="utf-8", errors="replace")
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
-    return target

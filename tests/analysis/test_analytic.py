@@ -82,8 +82,9 @@ def test_figures_say_what_is_missing_and_refuse_records_of_two_kinds() -> None:
 
 def test_a_page_escapes_what_it_is_given_and_links_its_sections(tmp_path) -> None:  # type: ignore[no-untyped-def]
     sections = {"First part": Markup("<p>1</p>"), "B": Markup("<p>2</p>")}
-    path = write_page(tmp_path / "r.html", title="a < b", subtitle="<s>", headline="<h>", sections=sections)
+    path = write_page(tmp_path / "r.html", title="a < b", subtitle="<s>", headlines=["<h>", "2"], sections=sections)
     text = path.read_text()
+    assert text.count('class="headline"') == 2
     assert "a &lt; b" in text and "&lt;s&gt;" in text and "&lt;h&gt;" in text and "<p>1</p>" in text
     assert '<a href="#first-part">First part</a>' in text and '<section id="first-part">' in text
     assert [p.name for p in tmp_path.iterdir()] == ["r.html"]

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from synthetic_rm.analysis.proxy_tails import proxy_tails
+from synthetic_rm.analysis.proxy_tails import proxy_tails, tails_section
 from synthetic_rm.environments.analytic.error_laws import normal, pareto, student_t
 from synthetic_rm.environments.analytic.proxy_error import ProxyError
 from synthetic_rm.errors import InputError
@@ -26,7 +26,11 @@ def test_the_index_of_every_run_is_that_of_its_proxy() -> None:
     assert set(found.index) == set(worlds)
     assert found.loc["pareto", "xi"] == pytest.approx(2 / 3, abs=0.06)
     assert found.loc["t3", "xi"] == pytest.approx(1 / 3, abs=0.12)
+    assert found.loc["normal", "xi"] == pytest.approx(found.loc["normal", "normal_xi"], abs=1e-3)
     assert -0.2 < found.loc["normal", "xi"] < 0
+    told = tails_section(records)
+    assert "Tails of the proxies" in told and "−0.10" in told
+    assert "no best_of_n run" in tails_section(rows("a", NS * 1.0, "ppo"))
     assert found.loc["t3", ["first_n", "last_n"]].tolist() == pytest.approx([16, 4096], rel=0.2)
 
 

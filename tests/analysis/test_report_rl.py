@@ -76,7 +76,7 @@ def test_records_of_rl_without_their_curves_are_refused(folder: Path, tmp_path: 
             (tmp_path / path.name).write_bytes(path.read_bytes())
     with pytest.raises(InputError, match=r"curves_rl\.npz is missing"):
         load_run_folder(tmp_path).parts()
-    with pytest.raises(InputError, match="in records.csv but has no curve"):
+    with pytest.raises(InputError, match=r"in records\.csv but has no curve"):
         redraw(tmp_path)
 
 
