@@ -14,8 +14,8 @@ from synthetic_rm.run_rows import Row, stage_row
 from synthetic_rm.simulation import Simulation
 from synthetic_rm.types import EOS
 
-STATUS = {"kl_budget": "ok", "max_steps": "ok", "collapsed": "failed", "nonfinite": "nonfinite"}
-"""of runs.csv, by how a run ended"""
+STATUS = {"kl_budget": "ok", "max_steps": "ok", "collapsed": "ok", "nonfinite": "nonfinite"}
+"""of runs.csv, by how a run ended. A collapse is what optimization led to: without it gold would look better"""
 TRAINING = ("clip_fraction", "explained_variance", "update_kl", "gradient_norm")
 """figures of the iteration at a point, its updates included"""
 

@@ -141,15 +141,15 @@ class RLSettings:
     """weight of the language-model loss on demonstrations (InstructGPT's PPO-ptx)"""
     ptx_rows: int = 32
     """demonstrations in each update's language-model loss"""
-    kl_budget: float = 100.0
+    kl_budget: float = 80.0
     """nats: a run ends at the first rollout beyond"""
     spacing: float = 0.5
     """of the points measured, in sqrt(KL)"""
     max_jump: float = 1.0
     """growth of sqrt(KL) beyond which an iteration is undone and taken again at half the rate"""
-    max_steps: int = 400
+    max_steps: int = 150
     """iterations: a run ends after so many"""
-    measure_every: int = 40
+    measure_every: int = 30
     """iterations after which a run that reached no new point is measured all the same"""
     measure_samples: int = 8
     """responses to each held-out prompt (those of `best_of_n`) at each point"""
@@ -166,7 +166,7 @@ class FitSettings:
     level: float = 0.95
     held_out_kl: float = 6.0
     """nats of best-of-n: forms are fitted up to here and scored beyond"""
-    rl_held_out_kl: float = 36.0
+    rl_held_out_kl: float = 25.0
     """the same for RL"""
 
 

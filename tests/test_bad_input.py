@@ -101,7 +101,7 @@ CASES: list[tuple[list[str], list[str]]] = [
     (["rl.kl_coef=-0.1"], ["rl.kl_coef=-0.1", "0 or more"]),
     (["rl.minibatches=7"], ["rl.minibatches=7", "256 responses", "rl.prompts=64"]),
     (["rl.kl_budget=0.1"], ["rl.kl_budget=0.1", "0.25 nats", "rl.spacing=0.5"]),
-    (["rl.max_jump=40"], ["rl.max_jump=40", "rl.kl_budget=100"]),
+    (["rl.max_jump=40"], ["rl.max_jump=40", "rl.kl_budget=80"]),
     (["rl.method=rloo", "rl.samples=1"], ["rl.samples=1", "rl.method=rloo"]),
     (["rl.kl_target=5"], ["rl.kl_coef=0", "rl.kl_target=5"]),
     (["rl.proxy_seeds=7"], ["rl.proxy_seeds=7", "proxy.seeds=6"]),

@@ -51,13 +51,15 @@ PRESSURES = {"best_of_n": "n"}
 
 
 def run_counts(run: RunFolder, overopt: pd.DataFrame) -> dict[str, Any]:
-    """What a figure's note tells: num_prompts, num_samples, num_seeds (as text), nonfinite (runs not ok)."""
+    """What a figure's note tells: num_prompts, num_samples, num_seeds (as text), runs nonfinite (not ok), collapsed."""
+    own = _own_runs(run)
     least, most = int(overopt["num_seeds"].min()), int(overopt["num_seeds"].max())
     return {
         "num_prompts": int(overopt["num_prompts"].max()),
         "num_samples": int(run.records["num_samples"].max()),
         "num_seeds": str(most) if least == most else f"{least}–{most}",
-        "nonfinite": int((_own_runs(run)["status"] != "ok").sum()),
+        "nonfinite": int((own["status"] != "ok").sum()),
+        "collapsed": int((own["ended"] == "collapsed").sum()) if "ended" in own else 0,
     }
 
 
@@ -84,7 +86,8 @@ def figures_section(run: RunFolder, overopt: pd.DataFrame) -> Markup:
     counts = run_counts(run, overopt)
     note = (
         f"<p>{counts['num_prompts']:,} prompts, {counts['num_samples']:,} samples per prompt, "
-        f"{counts['num_seeds']} proxy seeds per size. {_missing(counts['nonfinite'])} {_turned(run.runs)}</p>"
+        f"{counts['num_seeds']} proxy seeds per size. {_missing(counts['nonfinite'])} "
+        f"{_collapsed(counts['collapsed'])}{_turned(run.runs)}</p>"
     )
     drawn = f'<div class="gallery">{"".join(blocks)}</div>' if blocks else "<p>No figure was drawn.</p>"
     return Markup(note + drawn)
@@ -95,6 +98,11 @@ def _missing(count: int) -> str:
         return "No run failed or was not finite."
     words = "1 run" if count == 1 else f"{count} runs"
     return f'<a class="bad" href="#runs">{words} failed or not finite, left out.</a>'
+
+
+def _collapsed(count: int) -> str:
+    words = "1 run" if count == 1 else f"{count} runs"
+    return f"{words} ended early: the policy had collapsed to one response. " if count else ""
 
 
 def _turned(runs: pd.DataFrame) -> str:

@@ -15,7 +15,7 @@ from synthetic_rm.runtime import concurrently
 from synthetic_rm.training.supervised import TokenRows
 from synthetic_rm.types import Key, Params, RewardModel
 
-COLLAPSED = 1e-3
+COLLAPSED = 0.03
 """nats per token: a policy of less entropy says one thing only and learns nothing more"""
 
 

@@ -26,7 +26,7 @@ from synthetic_rm.optimizers.measure_rl import Measurement, measure_policy
 from synthetic_rm.optimizers.ppo import PPO
 from synthetic_rm.optimizers.reinforce import RLOO
 from synthetic_rm.optimizers.rl import Hyper, Method
-from synthetic_rm.optimizers.rl_run import Course, Lane, LaneResult, optimize
+from synthetic_rm.optimizers.rl_run import COLLAPSED, Course, Lane, LaneResult, optimize
 from synthetic_rm.optimizers.rl_step import run_chunk
 from synthetic_rm.rewards.neural import init_reward, neural_reward
 from synthetic_rm.training.supervised import TokenRows
@@ -146,7 +146,7 @@ def test_a_lane_that_is_not_finite_touches_no_neighbour(broken: str) -> None:
 def test_a_collapsed_lane_is_ended_and_said() -> None:
     peaked = token_reward(50.0 * (np.arange(5) == 2)[:, None] * np.ones(6))
     result = run([lane(0, proxy=peaked, learning_rate=0.5)], course=Course(100.0, 1e4, 300, 10)).results[0]
-    assert result.status == "collapsed" and result.history.entropy[-1] < 1e-3
+    assert result.status == "collapsed" and result.history.entropy[-1] < COLLAPSED < result.history.entropy[0]
     assert len(result.history.kl) < 300
 
 

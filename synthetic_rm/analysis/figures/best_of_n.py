@@ -20,6 +20,7 @@ from synthetic_rm.analysis.figures.style import (
     note_below,
     params_axis,
     percent,
+    run_note,
     size_colors,
     size_legend,
     sqrt_kl_axis,
@@ -59,21 +60,6 @@ def zero_line(axes: Axes) -> None:
     axes.axhline(0, color="#bbbbbb", linewidth=0.6, zorder=0)
 
 
-def run_note(
-    *,
-    num_prompts: int | None = None,
-    num_samples: int | None = None,
-    num_seeds: str | int | None = None,
-    nonfinite: int = 0,
-) -> str:
-    """The counts behind a figure in one line; runs that are left out are always counted."""
-    parts = [] if num_prompts is None else [f"{num_prompts:,} prompts"]
-    parts += [] if num_samples is None else [f"{num_samples:,} samples per prompt"]
-    parts += [] if num_seeds is None else [f"{num_seeds} proxy seeds per size"]
-    verb = "run" if nonfinite == 1 else "runs"
-    return "\u00a0· ".join([*parts, f"{nonfinite or 'no'} {verb} left out (failed or not finite)"])
-
-
 @house_style()
 def figure_1a(
     mean_curves: pd.DataFrame,
@@ -83,6 +69,7 @@ def figure_1a(
     with_proxy: bool = True,
     sizes: Sequence[int] | None = None,
     nonfinite: int = 0,
+    collapsed: int = 0,
     num_prompts: int | None = None,
     num_samples: int | None = None,
     num_seeds: str | int | None = None,
@@ -102,6 +89,7 @@ def figure_1a(
         with_proxy: False leaves the proxy curves out, so that gold fills the axes.
         sizes: every proxy size of the report (colours); those of `mean_curves` by default.
         nonfinite: number of runs that are left out because they failed.
+        collapsed: number of runs that ended early, saying one thing only.
         num_prompts, num_samples, num_seeds: counts for the note below the axes.
         title: above the axes.
         level: of the intervals in the tables.
@@ -134,7 +122,7 @@ def figure_1a(
     size_legend(figure, colors)
     _line_legend(axes, fits, with_proxy=with_proxy, level=level)
     note_below(figure, run_note(num_prompts=num_prompts, num_samples=num_samples, num_seeds=num_seeds,
-                                nonfinite=nonfinite))  # fmt: skip
+                                nonfinite=nonfinite, collapsed=collapsed))  # fmt: skip
     return figure
 
 

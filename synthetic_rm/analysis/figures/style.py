@@ -162,6 +162,24 @@ def spread_out(sizes: list[int], *, gap: float = 0.09) -> list[int]:
     return kept
 
 
+def run_note(
+    *,
+    num_prompts: int | None = None,
+    num_samples: int | None = None,
+    num_seeds: str | int | None = None,
+    nonfinite: int = 0,
+    collapsed: int = 0,
+) -> str:
+    """The counts behind a figure in one line; runs that are left out are always counted."""
+    parts = [] if num_prompts is None else [f"{num_prompts:,} prompts"]
+    parts += [] if num_samples is None else [f"{num_samples:,} samples per prompt"]
+    parts += [] if num_seeds is None else [f"{num_seeds} proxy seeds per size"]
+    verb = "run" if nonfinite == 1 else "runs"
+    parts.append(f"{nonfinite or 'no'} {verb} left out (failed or not finite)")
+    told = f"{collapsed} {'run' if collapsed == 1 else 'runs'} ended early, collapsed to one response"
+    return "\u00a0· ".join([*parts, told] if collapsed else parts)
+
+
 def note_below(figure: Figure, text: str) -> None:
     """A muted note under everything else, wrapped to the width of the figure."""
     width = int(19 * figure.get_size_inches()[0])
