@@ -14,6 +14,7 @@ from synthetic_rm.measuring import curve_records, displayed_curve, sample_rows, 
 from synthetic_rm.rl_tables import rl_tables
 from synthetic_rm.run_rows import Row, curve_row, each_once, proxy_row, release_row, stage_row
 from synthetic_rm.simulation import ProxyGroup, Simulation
+from synthetic_rm.tails import pool_tail
 from synthetic_rm.types import Curve
 
 
@@ -114,6 +115,7 @@ def _measure_seed(
     curve = displayed_curve(scores, simulation.pressures())
     found.records.append(curve_records(simulation, group, seed, row["run"], scores, curve))
     found.curves.append((row["run"], curve))
+    row |= pool_tail(scores.proxy)
     if not found.samples:
         found.samples.extend(sample_rows(simulation, group, seed, scores))
     row["seconds"] = round(row["seconds"] + time.perf_counter() - started, 3)

@@ -66,6 +66,28 @@ def tail_index(scores: ArrayLike, k: int) -> TailEstimate:
     return TailEstimate(first, first / np.sqrt(k), moment)
 
 
+def pool_tail(scores: ArrayLike) -> dict[str, float]:
+    """`tail_index` of a pool, each prompt's scores less their median, from the 2% largest (at least 10).
+
+    Args:
+        scores: [prompts, N] of one reward model.
+    Returns:
+        tail_k; hill and tail_moment, means over prompts; hill_se over prompts. nan where no prompt has so many scores
+        above its median that differ.
+    """
+    values = np.asarray(scores, np.float64)
+    samples = values.shape[1]
+    k = min(max(10, samples // 50), samples - 1)
+    centred = values - np.median(values, axis=1, keepdims=True)
+    largest = np.sort(centred, axis=1)[:, -k - 1 :]
+    good = (largest[:, 0] > 0) & (largest[:, -1] > largest[:, 0])
+    if k < 2 or not good.any():
+        return {"tail_k": k, "hill": np.nan, "hill_se": np.nan, "tail_moment": np.nan}
+    found = tail_index(largest[good], k)
+    spread = found.hill.std(ddof=1) / np.sqrt(good.sum()) if good.sum() > 1 else np.nan
+    return {"tail_k": k, "hill": found.hill.mean(), "hill_se": spread, "tail_moment": found.moment.mean()}
+
+
 def maxima_index(ns: ArrayLike, means: ArrayLike) -> float:
     """xi of (E_3 - E_2)/(E_2 - E_1) = (n_3^xi - n_2^xi)/(n_2^xi - n_1^xi), E_i the mean of the best of n_i draws.
 

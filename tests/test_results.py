@@ -19,6 +19,7 @@ from synthetic_rm.results import Tables, best_of_n_tables, write_table, write_ta
 from synthetic_rm.run_rows import each_once, release_row
 from synthetic_rm.simulation import Simulation
 from synthetic_rm.store import Artifact
+from synthetic_rm.tails import pool_tail
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +193,16 @@ def test_a_curves_row_says_where_when_and_how_long(made: Made) -> None:
     for run, hash in zip(rows["run"], rows["config_hash"], strict=True):
         assert run.endswith(hash[:8])
     assert set(made.tables.records["run"]) == set(rows["run"]) == set(made.tables.curves["run"])
+
+
+def test_a_curves_row_tells_the_tail_of_its_proxy(made: Made) -> None:
+    """From the proxy's own scores, whatever the displayed scale."""
+    found, run = of_stage(made.tables, "best_of_n"), simulation(made)
+    scores = run.proxy_scores(run.proxies(SIZE))
+    for seed, row in found.iterrows():
+        expected = pool_tail(np.asarray(scores[seed], np.float64))
+        assert row[list(expected)].tolist() == pytest.approx(list(expected.values()), rel=1e-6)
+    assert (found["hill"] > 0).all() and found["hill"].nunique() == len(found)
 
 
 @pytest.mark.parametrize("place", [0, 1, 2])

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import gamma, gammaln
 
 from synthetic_rm.errors import InputError
-from synthetic_rm.tails import maxima_index, normal_maxima, tail_index
+from synthetic_rm.tails import maxima_index, normal_maxima, pool_tail, tail_index
 
 
 @pytest.mark.parametrize("index", [0.8, 1.5, 4.0])
@@ -46,6 +46,27 @@ def test_scale_and_order_of_the_scores_do_not_matter() -> None:
     draws = np.random.default_rng(3).standard_t(3, 1000)
     for same in (7 * draws, draws[::-1]):
         np.testing.assert_allclose(tail_index(same, 50), tail_index(draws, 50), rtol=1e-12)
+
+
+def test_the_tail_of_a_pool_is_that_of_its_prompts_whatever_their_level() -> None:
+    rng = np.random.default_rng(5)
+    draws = rng.pareto(2.0, (64, 4096)) + 10 * rng.normal(size=(64, 1))
+    found = pool_tail(draws)
+    centred = draws - np.median(draws, axis=1, keepdims=True)
+    by_prompt = [float(tail_index(row, 81).hill) for row in centred]
+    assert found["tail_k"] == 81 and found["hill"] == pytest.approx(np.mean(by_prompt))
+    assert found["hill_se"] == pytest.approx(np.std(by_prompt, ddof=1) / 8)
+    assert abs(found["hill"] - 0.5) < 0.1 and abs(found["tail_moment"] - 0.5) < 0.1
+    light = pool_tail(rng.normal(size=(64, 4096)))
+    assert light["hill"] < 0.25 and light["tail_moment"] < 0.05
+
+
+def test_a_pool_without_a_tail_has_none() -> None:
+    for flat in (np.ones((3, 50)), np.zeros((2, 2))):
+        assert np.isnan(pool_tail(flat)["hill"])
+    one = np.ones((2, 50))
+    one[0] = np.arange(50)
+    assert np.isfinite(pool_tail(one)["hill"]) and np.isnan(pool_tail(one)["hill_se"])
 
 
 def test_means_of_normal_maxima_are_the_tabulated_ones() -> None:
