@@ -1,22 +1,15 @@
 """The report of a run, from its tables alone: one HTML file that holds all it shows and needs no network."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import yaml
-from matplotlib.figure import Figure
 
-from synthetic_rm.analysis.curves import mean_curves, overoptimization
-from synthetic_rm.analysis.figures.best_of_n import (
-    figure_1a,
-    figure_coefficients,
-    figure_extrapolation,
-    figure_proxy_vs_gold,
-)
-from synthetic_rm.analysis.figures.rl import NAMES, figure_both, figure_kl_steps
+from synthetic_rm.analysis.curves import overoptimization
+from synthetic_rm.analysis.drawing import Part, draw
+from synthetic_rm.analysis.figures.rl import NAMES
 from synthetic_rm.analysis.figures.style import human_count, save_figure
 from synthetic_rm.analysis.lineage import check_lineage
 from synthetic_rm.analysis.page import write_page
@@ -28,15 +21,12 @@ from synthetic_rm.analysis.report_sections import (
     fits_section,
     overoptimization_section,
     pairs_table,
-    run_counts,
     runs_section,
     samples_section,
 )
 from synthetic_rm.analysis.run_folder import RunFolder, load_run_folder
+from synthetic_rm.analysis.scaling_section import scaling_section
 from synthetic_rm.analysis.tables import Markup, escape, number, with_interval
-
-Part = tuple[RunFolder, pd.DataFrame]
-"""what belongs to one optimizer, and its verdicts (`overoptimization`)"""
 
 
 def redraw(folder: str | Path) -> Path:
@@ -53,51 +43,9 @@ def redraw(folder: str | Path) -> Path:
     run = load_run_folder(folder)
     check_lineage(run)
     parts = _parts(run)
-    means = [mean_curves(p.curves, p.records, rng=np.random.default_rng(0), level=run.level) for p, _ in parts]
-    sizes = sorted({int(size) for size in run.records["proxy_params"]})
-    figures: dict[str, Figure] = {}
-    for (part, overopt), table in zip(parts, means, strict=True):
-        draw = _best_of_n_figures if part.optimizer == "best_of_n" else _rl_figures
-        figures |= draw(part, overopt, table, sizes)
-        if part.optimizer != "best_of_n" and parts[0][0].optimizer == "best_of_n":
-            options: dict[str, Any] = {"method": part.optimizer, "sizes": sizes, "level": run.level}
-            figures["figure_both"] = figure_both(means[0], table, **options)
-    for name, figure in figures.items():
+    for name, figure in draw(run, parts).items():
         save_figure(figure, run.path / name)
     return _write(run, parts)
-
-
-def _best_of_n_figures(
-    run: RunFolder, overopt: pd.DataFrame, means: pd.DataFrame, sizes: Sequence[int]
-) -> dict[str, Figure]:
-    told: dict[str, Any] = {"level": run.level, "sizes": sizes, **run_counts(run, overopt)}
-    figures = {
-        "figure_1a": figure_1a(means, run.fits, overopt, **told),
-        "figure_gold": figure_1a(
-            means, run.fits, overopt, with_proxy=False, title="Gold score under best-of-n", **told
-        ),
-        "figure_proxy_vs_gold": figure_proxy_vs_gold(means, sizes=sizes, level=run.level),
-        "figure_coefficients": figure_coefficients(run.fits, sizes=sizes, level=run.level),
-    }
-    if np.isfinite(run.fits["held_out_rmse"]).all():
-        figures["figure_extrapolation"] = figure_extrapolation(means, cut=run.held_out_kl, sizes=sizes)
-    return figures
-
-
-def _rl_figures(run: RunFolder, overopt: pd.DataFrame, means: pd.DataFrame, sizes: Sequence[int]) -> dict[str, Figure]:
-    method = NAMES.get(run.optimizer, run.optimizer)
-    told: dict[str, Any] = {"level": run.level, "sizes": sizes, **run_counts(run, overopt)}
-    gold: dict[str, Any] = {"with_proxy": False, "title": f"Gold score under {method}"}
-    figures = {
-        "figure_1b": figure_1a(means, run.fits, overopt, title=f"{method} overoptimization", **told),
-        "figure_rl_gold": figure_1a(means, run.fits, overopt, **gold, **told),
-        "figure_kl_steps": figure_kl_steps(run.history, method=run.optimizer, sizes=sizes),
-        "figure_rl_coefficients": figure_coefficients(run.fits, sizes=sizes, level=run.level),
-    }
-    if np.isfinite(run.fits["held_out_rmse"]).all():
-        rivals: dict[str, Any] = {"form": "rl", "rivals": ("bon", "log1p"), "sizes": sizes}
-        figures["figure_rl_extrapolation"] = figure_extrapolation(means, cut=run.held_out_kl, **rivals)
-    return figures
 
 
 def write_report(folder: str | Path) -> Path:
@@ -182,6 +130,7 @@ def _write(run: RunFolder, parts: list[Part]) -> Path:
     sections = {
         "Figures": _titled(parts, figures_section),
         "Fits": _titled(parts, fits_section),
+        "Scaling laws": _titled(parts, lambda part, _: scaling_section(part)),
         "Overoptimization": _titled(parts, lambda part, o: overoptimization_section(o, run.level, part.optimizer)),
         "Tails of the proxies": tails_section(run.records),
         "Sample responses": _titled(parts, lambda part, _: samples_section(part.samples)),

@@ -34,6 +34,9 @@ FIGURES = {
     "what was measured there; one panel for each proxy size.",
     "figure_coefficients": "Coefficients of the gold fit against the number of parameters of the proxy.",
     "figure_proxy_vs_gold": "Gold score against proxy score along the optimization.",
+    "figure_scaling": "α, β and the peak against proxy parameters: the fit of each size, and straight lines "
+    "through α and β with {level} intervals.",
+    "figure_left_out": "The gold curve of each size as measured (dots), and as the law of all other sizes gives it.",
 }
 RL_FIGURES = {
     "figure_1b": "Proxy (dashed) and gold (solid) score along RL against the KL divergence from the reference policy, "
@@ -45,6 +48,9 @@ RL_FIGURES = {
     "fitted as one for all sizes.",
     "figure_rl_extrapolation": "Gold fits made on KL ≤ {cut:g} nats alone, drawn on beyond, against what was measured "
     "there; one panel for each proxy size.",
+    "figure_rl_scaling": "α, β and the peak against proxy parameters: the fit of each size, and straight lines "
+    "through α and β with {level} intervals.",
+    "figure_rl_left_out": "The gold curve of each size as measured (dots), and as the law of all other sizes gives it.",
 }
 PRESSURES = {"best_of_n": "n"}
 """what the pressure of an optimizer is called; of RL it is the iteration"""

@@ -19,7 +19,10 @@ from synthetic_rm.analysis.tables import with_interval
 from synthetic_rm.errors import InputError
 
 VOID = {"meta", "link", "br", "img", "input"}
-FIGURES = ("figure_1a", "figure_gold", "figure_extrapolation", "figure_coefficients", "figure_proxy_vs_gold")
+FIGURES = (
+    *("figure_1a", "figure_gold", "figure_extrapolation", "figure_coefficients", "figure_proxy_vs_gold"),
+    "figure_scaling",
+)
 
 
 class Page(HTMLParser):
@@ -216,7 +219,7 @@ def test_the_level_told_is_that_of_the_run_and_of_its_intervals(bare: Path) -> N
     drawn = [path.read_text(encoding="utf-8") for path in sorted(bare.glob("figure_*.svg"))]
     told = [re.findall(r"([\d.]+)% interval", text) for text in [(bare / "report.html").read_text("utf-8"), *drawn]]
     assert {level for found in told for level in found} == {"60"}
-    assert len(told[0]) >= 3 and sum(map(bool, told)) == 5  # every figure but the extrapolation
+    assert len(told[0]) >= 3 and sum(map(bool, told)) == 6  # every figure but the extrapolation
     narrow = load_run_folder(bare)
     spans = []
     for run in (wide, narrow):
@@ -248,7 +251,7 @@ def test_a_small_run_without_held_out_points_is_drawn(tmp_path: Path) -> None:
     write_folder(tmp_path, sizes=SIZES[:2], seeds=2, prompts=4, points=5, largest=32, failed=0)
     redraw(tmp_path)
     drawn = {path.stem for path in tmp_path.glob("figure_*.png")}
-    assert drawn == set(FIGURES) - {"figure_extrapolation"}
+    assert drawn == set(FIGURES) - {"figure_extrapolation", "figure_scaling"}
 
 
 @pytest.mark.parametrize("content", ["{broken", json.dumps([1, 2])])

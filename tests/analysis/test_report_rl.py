@@ -17,7 +17,9 @@ from synthetic_rm.analysis.run_folder import RunFolder, load_run_folder
 from synthetic_rm.errors import InputError
 
 OWN = {"figure_1b", "figure_rl_gold", "figure_kl_steps", "figure_rl_coefficients", "figure_rl_extrapolation"}
+OWN |= {"figure_rl_scaling"}
 SHARED = {"figure_1a", "figure_gold", "figure_extrapolation", "figure_coefficients", "figure_proxy_vs_gold"}
+SHARED |= {"figure_scaling"}
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def text(folder: Path) -> str:
 def test_every_figure_of_both_is_drawn_and_shown(folder: Path, text: str) -> None:
     assert {path.stem for path in folder.glob("figure_*.png")} == OWN | SHARED | {"figure_both"}
     assert set(re.findall(r'<figure id="(\w+)"', text)) == OWN | SHARED | {"figure_both"}
-    assert len(re.findall(r'<figure id="', text)) == 11
+    assert len(re.findall(r'<figure id="', text)) == 13
 
 
 def test_parts_share_nothing_but_the_proxies(parts: list[RunFolder]) -> None:
@@ -61,7 +63,7 @@ def test_the_report_counts_and_names_each_by_its_own_runs(text: str, parts: list
         verdicts = overoptimization(part.curves, part.records, rng=np.random.default_rng(0))
         assert name + headline(verdicts, part.optimizer) in text
     assert "iteration = " in text and "“rl” is d(α − β ln d) with one α for all sizes" in text
-    assert text.count("<h3>PPO</h3>") == 4 and "hacked 60" in text
+    assert text.count("<h3>PPO</h3>") == 5 and "hacked 60" in text
     assert "<title>Reward model overoptimization by best-of-n and PPO</title>" in text
 
 

@@ -1,0 +1,56 @@
+"""How far may I optimize a proxy of this size? python experiments/plan.py --results results/figure1 --size 6000
+
+Reads the records of a run with three or more proxy sizes, fits alpha and beta as lines over log10 parameters, and tells
+where gold is expected to peak, with an interval. Nothing is trained and jax is not imported.
+
+Exit code 0 when done, 2 for input that cannot be (one line on standard error says why).
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from synthetic_rm.analysis.curves import setting_curves
+from synthetic_rm.analysis.fit_table import default_form
+from synthetic_rm.analysis.planner import plan, plan_lines
+from synthetic_rm.analysis.run_folder import load_run_folder
+from synthetic_rm.analysis.scaling import fit_scaling_law
+from synthetic_rm.errors import InputError, require
+
+
+def answer(results: Path, size: float, optimizer: str, extrapolate: bool) -> list[str]:
+    """The plan in words.
+
+    Raises:
+        InputError: the folder, the optimizer or the size cannot be.
+    """
+    run = load_run_folder(results)
+    known = sorted(run.records["optimizer"].unique())
+    require(optimizer in known, f"--optimizer={optimizer}: {results} has {', '.join(known)}")
+    part = next(part for part in run.parts() if part.optimizer == optimizer)
+    entries = setting_curves(part.curves, part.records)
+    law = fit_scaling_law(entries, default_form(optimizer), rng=np.random.default_rng(0), level=run.level)
+    return plan_lines(plan(law, size, extrapolate=extrapolate), optimizer)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The command, with its exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=Path("results/figure1"), help="default: %(default)s")
+    parser.add_argument("--size", type=float, required=True, help="parameters of the proxy")
+    parser.add_argument("--optimizer", default="best_of_n", help="of the records; default: %(default)s")
+    parser.add_argument("--extrapolate", action="store_true", help="answer beyond the sizes that were measured")
+    options = parser.parse_args(words)
+    try:
+        print("\n".join(answer(options.results, options.size, options.optimizer, options.extrapolate)))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
