@@ -208,5 +208,7 @@ def test_a_function_agrees_with_its_oracle(name: str) -> None:
 
 def test_nothing_goes_without_an_oracle() -> None:
     without = {name for name in FOUND if name.rpartition(".")[2] not in ORACLES}
-    assert without - set(KL_ESTIMATORS) == set(ELSEWHERE)
+    unknown = without - set(KL_ESTIMATORS) - set(ELSEWHERE)
+    assert unknown == set(), "give each a check_<its name> here, or say in ELSEWHERE where it is held to an answer"
+    assert set(ELSEWHERE) <= set(FOUND)
     assert {"token_kl.k1", "token_kl.k2", "token_kl.k3"} <= set(KL_ESTIMATORS)

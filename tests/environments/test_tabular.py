@@ -51,7 +51,7 @@ def test_a_policys_distribution_is_that_of_its_network(world: Tabular) -> None:
     params = world.network.init(jax.random.key(1))
     exact = world.distribution(params)
     np.testing.assert_allclose(exact.sum(1), 1, rtol=1e-9)
-    log_prob = policy(world.network).log_prob(params, flat(world.responses())).sum(-1)
+    log_prob = jax.jit(policy(world.network).log_prob)(params, flat(world.responses())).sum(-1)
     np.testing.assert_allclose(np.exp(log_prob).reshape(exact.shape), exact, rtol=2e-5)
 
 
@@ -65,10 +65,11 @@ def test_every_distribution_is_a_policy(world: Tabular) -> None:
 
 def test_the_sampler_draws_by_the_distribution() -> None:
     samples = 20_000
-    drawn, log_prob = sampling.sample(WORLD.network, PARAMS, jax.random.key(2), WORLD.prompts(), samples, 3)
+    draw = jax.jit(lambda key: sampling.sample(WORLD.network, PARAMS, key, jnp.asarray(WORLD.prompts()), samples, 3))
+    drawn, log_prob = draw(jax.random.key(2))
     exact = WORLD.distribution(PARAMS)
     number = WORLD.reward(np.tile(np.arange(WORLD.num_responses), (3, 1)))
-    found = np.asarray(number(drawn)).astype(int)
+    found = np.asarray(jax.jit(lambda x: number(x))(drawn)).astype(int)
     for prompt in range(WORLD.num_prompts):
         shares = np.bincount(found[prompt], minlength=WORLD.num_responses) / samples
         assert (np.abs(shares - exact[prompt]) <= 4.5 * np.sqrt(exact[prompt] / samples) + 1e-4).all()
@@ -79,12 +80,13 @@ def test_the_sampler_draws_by_the_distribution() -> None:
 def test_a_reward_gives_each_response_its_score_and_never_reads_beyond_its_end() -> None:
     scores = np.random.default_rng(4).normal(size=(3, WORLD.num_responses)).astype(np.float32)
     reward, responses = WORLD.reward(scores), flat(WORLD.responses())
-    np.testing.assert_array_equal(np.asarray(reward(responses)).reshape(scores.shape), scores)
+    told = jax.jit(lambda x: reward(x))
+    np.testing.assert_array_equal(np.asarray(told(responses)).reshape(scores.shape), scores)
     beyond = np.arange(3) >= np.asarray(responses.length)[:, None]
     noisy = responses._replace(tokens=jnp.where(beyond, 3, responses.tokens))
     assert (np.asarray(noisy.tokens) != np.asarray(responses.tokens)).any()
-    np.testing.assert_array_equal(reward(noisy), reward(responses))
-    np.testing.assert_array_equal(score(reward, responses), reward(responses))
+    np.testing.assert_array_equal(told(noisy), told(responses))
+    np.testing.assert_array_equal(score(reward, responses), told(responses))
 
 
 def test_the_world_reads_as_text_and_holds_no_reward() -> None:
