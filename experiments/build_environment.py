@@ -56,7 +56,7 @@ def main() -> int:
     origin = describe(f"{device.platform}: {device.device_kind}") | {"data_sha256": data_sha256(settings)}
     reporter = Reporter()
     try:
-        world = Builder(settings, Store(options.store, origin, reporter.say), reporter).world()
+        world = Builder(settings, Store(options.store, origin, reporter), reporter).world()
         write_release(world, settings, options.name, folder, origin)
         copy_license(folder)
     except InputError as error:

@@ -111,7 +111,7 @@ class Builder:
                     steps=steps,
                     batch=self.build.batch,
                     learning_rate=learning_rate(network),
-                    on_chunk=lambda _, losses: bar.advance(losses.shape[1], f"loss {losses.mean():.3f}"),
+                    on_chunk=bar.losses,
                 )
             params = jax.tree.map(lambda x: x[0], result.params)
             save_params(folder / "params.safetensors", params)
@@ -144,7 +144,7 @@ class Builder:
                     steps=steps,
                     batch=build.batch,
                     learning_rate=SFT_RATE * learning_rate(network),
-                    on_chunk=lambda _, losses: bar.advance(losses.shape[1], f"loss {losses.mean():.3f}"),
+                    on_chunk=bar.losses,
                 )
             params = jax.tree.map(lambda x: x[0], result.params)
             save_params(folder / "params.safetensors", params)
@@ -189,7 +189,7 @@ class Builder:
                     batch=build.gold_batch,
                     learning_rate=build.gold_learning_rate,
                     readout=build.gold_readout,  # type: ignore[arg-type]
-                    on_chunk=lambda _, losses: bar.advance(losses.shape[1], f"loss {losses.mean():.3f}"),
+                    on_chunk=bar.losses,
                 )
             params = jax.tree.map(lambda x: x[0], result.params)
             save_params(folder / "params.safetensors", params)

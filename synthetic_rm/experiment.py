@@ -27,14 +27,17 @@ from synthetic_rm.results import Tables, overoptimization_tables, write_atomic, 
 from synthetic_rm.settings import EnvironmentSettings, Settings, flatten
 from synthetic_rm.simulation import Simulation
 from synthetic_rm.store import Store, check_folder
+from synthetic_rm.trackers import open_tracking
+from synthetic_rm.tracking import PACKAGES, Tracking, check_installed, numbers
 
 FREE = ("output", "store", "runtime.threads", "runtime.progress")
-"""Keys that may differ without changing a result."""
+"""Keys that, like those of `tracking`, may differ without changing a result."""
 
 
 def result_config(settings: Settings) -> dict[str, Any]:
     """Dotted keys of the settings that determine the results."""
-    return {key: value for key, value in flatten(settings).items() if key not in FREE}
+    flat = flatten(settings)
+    return {key: value for key, value in flat.items() if key not in FREE and not key.startswith("tracking.")}
 
 
 def check_output(settings: Settings) -> None:
@@ -123,6 +126,36 @@ def fits_of(tables: Tables, settings: Settings) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True)
 
 
+def run_name(settings: Settings) -> str:
+    """What trackers call a run: its output folder's name and the start of its configuration's hash."""
+    return f"{Path(settings.output).name}-{digest(result_config(settings))[:8]}"
+
+
+def track_results(tracking: Tracking, records: pd.DataFrame, fits: pd.DataFrame) -> None:
+    """Tell the trackers every curve, point by point, and every fit."""
+    for row in records.to_dict("records"):
+        tracking.log(row["run"], row["pressure"], {name: row[name] for name in ("kl", "proxy", "gold")})
+    for row in fits.to_dict("records"):
+        name = "_".join(str(row[key]) for key in ("optimizer", "mitigation", "proxy_params"))
+        tracking.log(f"fit_{name}", 0, numbers({str(key): value for key, value in row.items()}))
+
+
+def check_run(settings: Settings) -> None:
+    """Refuse what can be refused of validated settings before anything is made: data, release, folders, trackers.
+
+    Raises:
+        InputError: a file or folder they name cannot be used, or a tracker is not installed.
+    """
+    check_data(settings.environment)
+    check_release(settings.environment, list(settings.proxy.sizes), settings.proxy.init)
+    check_output(settings)
+    check_folder("store", Path(settings.store))
+    for tracker in PACKAGES:
+        check_installed(tracker, getattr(settings.tracking, tracker))
+        if getattr(settings.tracking, tracker):
+            check_folder("tracking.folder", Path(settings.tracking.folder))
+
+
 def run(settings: Settings) -> Path:
     """Run the experiment and leave everything in `settings.output`; what the store has is not made again.
 
@@ -130,18 +163,21 @@ def run(settings: Settings) -> Path:
         InputError: the settings cannot be, or a file or folder they name cannot be used.
         RunError: no curve stayed finite; runs.csv, environment.json and provenance.json are there.
     """
-    check_data(settings.environment)
-    check_release(settings.environment, list(settings.proxy.sizes), settings.proxy.init)
-    check_output(settings)
-    check_folder("store", Path(settings.store))
+    check_run(settings)
+    with Reporter(settings.runtime.progress) as reporter:
+        return _run(settings, reporter)
+
+
+def _run(settings: Settings, reporter: Reporter) -> Path:
     started = time.perf_counter()
-    reporter = Reporter(settings.runtime.progress)
     device = jax.devices()[0]
     origin = describe(f"{device.platform}: {device.device_kind}")
     origin["data_sha256"] = ratings_sha256(settings.environment)
-    simulation = Simulation(settings, Store(Path(settings.store), origin, reporter.say), reporter)
+    simulation = Simulation(settings, Store(Path(settings.store), origin, reporter), reporter)
     check_environment(settings, simulation.environment)
     folder = prepare_output(settings)
+    reporter.tracking = open_tracking(folder, reporter.say, **asdict(settings.tracking))
+    reporter.tracking.start(run_name(settings), {**flatten(settings), "commit": origin["commit"]})
     reporter.say(f"synthetic_rm: {settings.experiment} at scale {settings.scale} into {folder}")
     tables = overoptimization_tables(simulation)
     try:
@@ -151,6 +187,7 @@ def run(settings: Settings) -> Path:
             raise RunError(f"no curve stayed finite, so there is nothing to fit: {folder / 'runs.csv'} says which")
         fits = fits_of(tables, settings)
         write_table(fits, folder / "fits.csv")
+        track_results(reporter.tracking, tables.records, fits)
         write_provenance(simulation, folder, time.perf_counter() - started)
         report = redraw(folder)
     except OSError as error:

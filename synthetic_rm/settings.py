@@ -13,6 +13,7 @@ DTYPES = ("float32", "bfloat16")
 RELEASES = ("reviews-v1", "reviews-v2")
 METHODS = ("ppo", "rloo", "grpo", "dr_grpo")
 VALUE_STARTS = ("proxy", "reference", "fresh")
+WANDB_MODES = ("offline", "online")
 
 
 @dataclass(frozen=True)
@@ -180,6 +181,20 @@ class RuntimeSettings:
 
 
 @dataclass(frozen=True)
+class TrackingSettings:
+    """Where metrics go besides metrics.jsonl in the output folder; a tracker that fails never fails a run."""
+
+    tensorboard: bool = False
+    wandb: str | None = None
+    """Weights & Biases: "offline" or "online"; null: not used"""
+    mlflow: str | None = None
+    """"local" or the URI of a server; null: not used"""
+    folder: str = "results/tracking"
+    """where TensorBoard's, offline and local files lie, for all runs together"""
+    project: str = "synthetic_rm"
+
+
+@dataclass(frozen=True)
 class Settings:
     """One experiment at one scale."""
 
@@ -194,6 +209,7 @@ class Settings:
     rl: RLSettings = field(default_factory=RLSettings)
     fit: FitSettings = field(default_factory=FitSettings)
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
+    tracking: TrackingSettings = field(default_factory=TrackingSettings)
 
 
 def flatten(settings: Any, prefix: str = "") -> dict[str, Any]:

@@ -15,6 +15,7 @@ from synthetic_rm.settings import (
     READOUTS,
     RELEASES,
     VALUE_STARTS,
+    WANDB_MODES,
     BuildSettings,
     RLSettings,
     Settings,
@@ -77,8 +78,12 @@ def validate(settings: Settings) -> None:
         _between(flat, key, 0, math.inf)
     _between(flat, "environment.build.gold_learning_rate", 0, 10)
     _validate_rl(settings, flat)
-    for key in ("output", "store"):
+    for key in ("output", "store", "tracking.folder"):
         require(flat[key] != "", f"{key}='': allowed is the path of a folder")
+    if settings.tracking.wandb is not None:
+        _one_of(flat, "tracking.wandb", WANDB_MODES)
+    for key in ("tracking.mlflow", "tracking.project"):
+        require(flat[key] != "", f"{key}='': allowed is a name")
     if settings.proxy.learning_rate is not None:
         _between(flat, "proxy.learning_rate", 0, 10)
     require(

@@ -167,7 +167,7 @@ class Simulation:
                     learning_rate=rate,
                     readout=s.readout,  # type: ignore[arg-type]
                     width=s.vmap_width,
-                    on_chunk=lambda _, losses: bar.advance(losses.size, f"loss {losses.mean():.3f}"),
+                    on_chunk=bar.losses,
                 )
             save_params(folder / "params.safetensors", result.params)
             members = [jax.tree.map(lambda x, i=i: x[i], result.params) for i in range(s.seeds)]

@@ -15,7 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,9 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from synthetic_rm.errors import InputError, require
+from synthetic_rm.progress import Reporter
 from synthetic_rm.provenance import digest, file_digest
+from synthetic_rm.tracking import numbers
 
 VERSIONS = {
     "tokenizer": 1,
@@ -66,8 +68,8 @@ class Store:
 
     root: Path
     origin: Mapping[str, Any]
-    say: Callable[[str], None] = lambda line: None
-    """told what is waited for"""
+    reporter: Reporter = field(default_factory=lambda: Reporter(False))
+    """told what is waited for, and the numbers of every stage"""
 
     def get(
         self,
@@ -84,6 +86,18 @@ class Store:
         Raises:
             InputError: the store cannot be written, or holds a damaged artifact.
         """
+        artifact = self._get(stage, config, parents, make)
+        told = {"seconds": artifact.manifest["seconds"], "reused": artifact.reused, **numbers(artifact.facts)}
+        self.reporter.tracking.log(f"{stage}-{artifact.key[:8]}", 0, told)
+        return artifact
+
+    def _get(
+        self,
+        stage: str,
+        config: Mapping[str, Any],
+        parents: Sequence[str],
+        make: Callable[[Path], Mapping[str, Any]],
+    ) -> Artifact:
         identity = {"stage": stage, "version": VERSIONS[stage], "config": dict(config), "parents": list(parents)}
         key = digest(identity)
         path = self.root / stage / key[:20]
@@ -106,7 +120,7 @@ class Store:
         try:
             lock.acquire(timeout=PATIENCE)
         except Timeout:
-            self.say(f"waiting for another process that makes {path.parent.name} {path.name[:8]}")
+            self.reporter.say(f"waiting for another process that makes {path.parent.name} {path.name[:8]}")
             lock.acquire()
         try:
             yield

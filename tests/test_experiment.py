@@ -10,7 +10,7 @@ import pytest
 import yaml
 from tiny_world import Made, changed, tiny_world
 
-from synthetic_rm import experiment
+from synthetic_rm import experiment, tracking
 from synthetic_rm.analysis.run_folder import load_run_folder
 from synthetic_rm.environments.reviews.ratings import DATA_SHA256
 from synthetic_rm.errors import InputError, RunError
@@ -18,6 +18,7 @@ from synthetic_rm.experiment import prepare_output, ratings_sha256, result_confi
 from synthetic_rm.provenance import digest, file_digest
 from synthetic_rm.settings import EnvironmentSettings, Settings
 from synthetic_rm.simulation import Simulation
+from synthetic_rm.tracking import Tracking
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def test_a_run_without_a_finite_curve_leaves_what_is_known_and_says_so(
             run(settings_for(made, folder))
     assert str(folder / "runs.csv") in str(ended.value) and "\n" not in str(ended.value)
     left = {path.name for path in folder.iterdir()}
-    assert left == {"config.yaml", "runs.csv", "environment.json", "provenance.json"}
+    assert left == {"config.yaml", "runs.csv", "environment.json", "provenance.json", "metrics.jsonl"}
     runs = pd.read_csv(folder / "runs.csv")
     assert (runs.loc[runs["stage"] == "proxy", "status"] == "nonfinite").all()
     assert json.loads((folder / "provenance.json").read_text())["commit"]
@@ -126,6 +127,49 @@ def test_a_run_that_breaks_off_can_be_taken_up(made: Made, tmp_path: Path, monke
         )
         with pytest.raises(RuntimeError, match="off"):
             run(settings_for(made, tmp_path / "output"))
-    assert [path.name for path in (tmp_path / "output").iterdir()] == ["config.yaml"]
+    assert {path.name for path in (tmp_path / "output").iterdir()} == {"config.yaml", "metrics.jsonl"}
     told = load_run_folder(run(settings_for(made, tmp_path / "output")))
     assert told.runs.loc[told.runs["stage"] != "best_of_n", "reused"].all()
+
+
+def test_metrics_of_every_stage_curve_and_fit_are_kept(made: Made, finished: Path) -> None:
+    told = load_run_folder(finished)
+    lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert lines[0]["start"] == f"output-{told.provenance['config_hash'][:8]}"
+    assert lines[0]["config"]["proxy.seeds"] == 2 and lines[-1]["finish"] == "ok"
+    points = {(line["series"], line["step"]): line for line in lines[1:-1]}
+    for row in told.records.itertuples():
+        line = points[row.run, row.pressure]
+        assert (line["kl"], line["proxy"], line["gold"]) == pytest.approx((row.kl, row.proxy, row.gold))
+    stages = told.runs.loc[told.runs["stage"].isin(["comparisons", "pool"]), "run"]
+    assert {(run, 0) for run in stages} <= set(points)
+    (fit,) = told.fits.itertuples()
+    assert points[f"fit_best_of_n_none_{fit.proxy_params}", 0]["alpha"] == pytest.approx(fit.alpha)
+
+
+class BrokenTracker:
+    def __getattr__(self, name: str) -> Any:
+        raise ConnectionError("no server")
+
+
+def test_a_broken_tracker_changes_nothing_of_a_run(
+    made: Made, finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = Tracking([BrokenTracker()], [BrokenTracker()])
+    monkeypatch.setattr(experiment, "open_tracking", lambda *_, **__: broken)
+    folder = run(settings_for(made, tmp_path / "output"))
+    for name in ("records.csv", "fits.csv", "curves.npz", "samples.csv"):
+        assert (folder / name).read_bytes() == (finished / name).read_bytes(), name
+
+
+def test_a_tracker_that_is_not_installed_is_told_before_anything_is_made(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(tracking.PACKAGES, "wandb", "no_such_package")
+    with pytest.raises(InputError, match=r"tracking\.wandb=offline: .*no_such_package"):
+        run(settings_for(made, tmp_path / "output", tracking__wandb="offline"))
+    monkeypatch.setitem(tracking.PACKAGES, "wandb", "json")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(InputError, match=r"tracking\.folder="):
+        run(settings_for(made, tmp_path / "output", tracking__wandb="offline", tracking__folder=str(tmp_path / "file")))
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

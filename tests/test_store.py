@@ -164,7 +164,9 @@ def make(folder):
 def say(line):
     (root / f"waits-{me}").write_text(line)
 
-made = store.Store(root, {"commit": me}, say).get("proxy", {"size": 1}, [], make)
+reporter = store.Reporter(False)
+reporter.say = say
+made = store.Store(root, {"commit": me}, reporter).get("proxy", {"size": 1}, [], make)
 content = (made.path / "params.bin").read_bytes()
 print(json.dumps([str(made.path), made.reused, made.facts["maker"], content.decode()[0], len(content)]))
 """

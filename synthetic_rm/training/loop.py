@@ -19,8 +19,8 @@ from synthetic_rm.types import Array, Params
 
 Loss = Callable[[Params, Any, Array], Array]
 """(params, data, rows [B]) -> scalar loss of the batch made of these rows of the data."""
-OnChunk = Callable[[int, np.ndarray], None]
-"""(steps done, losses [seeds of the group, steps of this chunk]): called on the host after every chunk."""
+OnChunk = Callable[[range, int, np.ndarray], None]
+"""(seeds of the group, steps done, losses [seeds, steps of this chunk]): called on the host after every chunk."""
 
 GRADIENT_NORM = 1.0
 WARMUP = 0.05
@@ -145,7 +145,7 @@ def train(
             state, values = run_chunk(state, data, part, jnp.asarray(peak[group]), total, loss=loss)
             losses.append(np.asarray(values)[:, : max(0, steps - start)])
             if on_chunk is not None:
-                on_chunk(min(start + size, steps), losses[-1])
+                on_chunk(range(first, group.stop), min(start + size, steps), losses[-1])
         return state.params, np.concatenate(losses, axis=1), np.asarray(state.alive)
 
     groups = list(concurrently(train_group, range(0, seeds, width)))

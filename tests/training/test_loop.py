@@ -142,13 +142,25 @@ def test_a_sweep_over_learning_rates_is_traced_once(start: Params, data: Data, p
 def test_returns_to_the_host_and_the_steps_that_pad_a_chunk_change_nothing(
     chunk: int, plain: TrainResult, start: Params, data: Data, plan: np.ndarray
 ) -> None:
-    calls: list[tuple[int, np.ndarray]] = []
+    calls: list[tuple[range, int, np.ndarray]] = []
     result = run(start, data, plan, PEAK, width=SEEDS, chunk=chunk, on_chunk=lambda *seen: calls.append(seen))
     assert_near(result, plain)
-    steps = [step for step, _ in calls]
+    steps = [step for _, step, _ in calls]
     assert steps == sorted(set(steps)) and steps[-1] == STEPS and len(steps) >= STEPS / chunk
-    np.testing.assert_array_equal(np.concatenate([losses for _, losses in calls], axis=1), result.losses)
-    assert [losses.shape[1] for _, losses in calls] == np.diff([0, *steps]).tolist()
+    np.testing.assert_array_equal(np.concatenate([losses for _, _, losses in calls], axis=1), result.losses)
+    assert [losses.shape[1] for _, _, losses in calls] == np.diff([0, *steps]).tolist()
+
+
+def test_every_chunk_says_which_seeds_it_is_of(start: Params, data: Data, plan: np.ndarray) -> None:
+    losses: dict[int, list[np.ndarray]] = {seed: [] for seed in range(SEEDS)}
+
+    def hear(members: range, step: int, part: np.ndarray) -> None:
+        for member, own in zip(members, part, strict=True):
+            losses[member].append(own)
+
+    result = run(start, data, plan, PEAK, width=2, chunk=8, on_chunk=hear)
+    for seed in range(SEEDS):
+        np.testing.assert_array_equal(np.concatenate(losses[seed]), result.losses[seed])
 
 
 @pytest.mark.parametrize("field", ["y", "flag"])

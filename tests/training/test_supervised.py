@@ -61,7 +61,7 @@ def test_a_deterministic_language_is_learned(network: Network, start: Params) ->
         steps=150,
         batch=16,
         learning_rate=0.03,
-        on_chunk=lambda _, part: losses.append(part),
+        on_chunk=lambda members, step, part: losses.append(part),
     )
     assert result.losses.shape == (1, 150) and result.finite.tolist() == [True]
     np.testing.assert_array_equal(np.concatenate(losses, axis=1), result.losses)
