@@ -186,7 +186,7 @@ def status(finite: Any) -> str:
 
 
 def find(path: Path, key: str) -> Artifact:
-    """A finished stage, checked and marked as used now.
+    """A finished stage, checked; its folder's time is that of its last use.
 
     Raises:
         InputError: it is damaged.
@@ -194,7 +194,7 @@ def find(path: Path, key: str) -> Artifact:
     manifest = read_manifest(path, key)
     check_contents(path, manifest, HASHED)
     with suppress(OSError):  # a store that may only be read
-        os.utime(path / "manifest.json")
+        os.utime(path)
     return Artifact(path, key, manifest, reused=True)
 
 

@@ -81,7 +81,7 @@ def read_entry(path: Path) -> Entry | None:
     if STAGE.fullmatch(path.name):
         try:
             manifest = json.loads((path / "manifest.json").read_text())
-            return _told(path, path.name, size, _time_of(path / "manifest.json") or used, manifest)
+            return _told(path, path.name, size, used, manifest)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return Entry(path, stage, path.name, "damaged", size, used, note="no readable manifest.json")
     if match := FAILURE.fullmatch(path.name):

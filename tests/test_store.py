@@ -249,10 +249,12 @@ def test_a_stage_may_ask_for_another_while_it_is_made(tmp_path: Path) -> None:
 
 
 def test_the_time_of_the_last_use_is_kept(tmp_path: Path) -> None:
-    manifest = get(tmp_path).path / "manifest.json"
-    os.utime(manifest, (1e9, 1e9))
+    folder = get(tmp_path).path
+    os.utime(folder, (1e9, 1e9))
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     get(tmp_path)
-    assert time.time() - manifest.stat().st_mtime < 60
+    assert time.time() - folder.stat().st_mtime < 60
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
 def _other_key(folder: Path) -> None:

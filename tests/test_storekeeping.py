@@ -156,7 +156,7 @@ def test_stages_of_an_earlier_version_go_with_all_that_was_made_from_them(
 def test_stages_unused_for_long_go_only_when_asked(tmp_path: Path, family: dict[str, Artifact]) -> None:
     root, past = tmp_path / "store", time.time() - 10 * DAY
     for name in ("4", "scores"):
-        os.utime(family[name].path / "manifest.json", (past, past))
+        os.utime(family[name].path, (past, past))
     assert going(root) == going(root, older_than=11) == {}
     assert set(going(root, older_than=9).values()) == {"unused for 9 days"}
     assert len(going(root, older_than=9)) == 2 and len(going(root, older_than=0)) == 4
