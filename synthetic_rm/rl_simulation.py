@@ -242,6 +242,8 @@ class _Watched:
         gained, self.done[lane] = max(far - self.done[lane], 0.0), max(far, self.done[lane])
         tokens = float(metrics.length.sum()) * self.rl.prompts * self.rl.samples
         self.bar.advance(gained, self.note.get(lane, ""), tokens=tokens)
+        means = {name: float(np.mean(values)) for name, values in metrics._asdict().items()}
+        self.bar.track(f"{self.params} run {lane}", self.steps[lane], **means)
 
     def measured(self, lane: int, found: Measurement) -> None:
         """Remember what a point's figures are."""
