@@ -1,6 +1,7 @@
 """Draw every figure and report again from committed records: python experiments/figures.py [--results results]
 
-Nothing is trained and jax is not imported. Every folder below `--results` with a records.csv is drawn anew in place.
+Nothing is trained and jax is not imported. Every folder below `--results` with a records.csv is drawn anew in place,
+and what all of them say of the paper's claims is written to verdicts.md there.
 
 Exit code 0 when done, 2 for tables that cannot be (one line on standard error says why).
 """
@@ -14,6 +15,7 @@ from pathlib import Path
 from synthetic_rm.analysis.analytic_report import redraw_analytic
 from synthetic_rm.analysis.report import redraw
 from synthetic_rm.analysis.run_folder import read_table
+from synthetic_rm.analysis.verdicts import read_verdicts, verdicts_markdown, write_text
 from synthetic_rm.errors import InputError, require
 
 
@@ -40,9 +42,13 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=Path("results"), help="default: %(default)s")
     options = parser.parse_args(words)
     try:
-        for folder in result_folders(options.results):
+        folders = result_folders(options.results)
+        for folder in folders:
             started = time.perf_counter()
             print(f"{draw(folder)} ({time.perf_counter() - started:.1f} s)", flush=True)
+        if any((folder / "verdicts.csv").exists() for folder in folders):
+            text = verdicts_markdown(read_verdicts(folders, options.results))
+            write_text(options.results / "verdicts.md", text)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

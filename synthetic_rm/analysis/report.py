@@ -27,6 +27,7 @@ from synthetic_rm.analysis.report_sections import (
 from synthetic_rm.analysis.run_folder import RunFolder, load_run_folder
 from synthetic_rm.analysis.scaling_section import scaling_section
 from synthetic_rm.analysis.tables import Markup, escape, number, with_interval
+from synthetic_rm.analysis.verdicts import verdicts_section, write_verdicts
 
 
 def redraw(folder: str | Path) -> Path:
@@ -49,7 +50,7 @@ def redraw(folder: str | Path) -> Path:
 
 
 def write_report(folder: str | Path) -> Path:
-    """Write report.html from what lies in the output folder of a run: its tables, the figures drawn already.
+    """Write verdicts.csv and report.html from the tables in the output folder of a run, the figures drawn already.
 
     Besides the files that `load_run_folder` reads, environment.json (optional) tells what gold is worth:
     `gold_accuracy` and `rater_agreement`, fractions of held-out human comparisons, and any other named value.
@@ -128,6 +129,7 @@ def _write(run: RunFolder, parts: list[Part]) -> Path:
     configuration = yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True)
     command = run.provenance.get("command", "The command was not recorded.")
     sections = {
+        "Verdicts": verdicts_section(write_verdicts(run)),
         "Figures": _titled(parts, figures_section),
         "Fits": _titled(parts, fits_section),
         "Scaling laws": _titled(parts, lambda part, _: scaling_section(part)),

@@ -71,7 +71,7 @@ class ScalingLaw:
     def slope(self, coefficient: str) -> Estimate:
         """Change of "alpha" or "beta" per tenfold of parameters."""
         place = ("alpha", "beta").index(coefficient)
-        return _estimate(self.line[1, place], self.draws[:, 1, place], self.level)
+        return estimate(self.line[1, place], self.draws[:, 1, place], self.level)
 
     def at(self, size: float, *, new: bool = True) -> Prediction:
         """alpha, beta and the peak that the law gives for proxies of `size` parameters.
@@ -91,10 +91,10 @@ class ScalingLaw:
             kl, kls = float(np.square(peak)), np.square(peaks)
         return Prediction(
             float(size),
-            _estimate(value[0], draws[:, 0], self.level),
-            _estimate(value[1], draws[:, 1], self.level),
-            _estimate(kl, kls, self.level),
-            _estimate(float(top), tops, self.level),
+            estimate(value[0], draws[:, 0], self.level),
+            estimate(value[1], draws[:, 1], self.level),
+            estimate(kl, kls, self.level),
+            estimate(float(top), tops, self.level),
             draws,
         )
 
@@ -107,7 +107,8 @@ class ScalingLaw:
         return pd.DataFrame({"kl": np.square(distance), "gold": gold, "gold_lo": lo, "gold_hi": hi})
 
 
-def _estimate(value: float, draws: Floats, level: float) -> Estimate:
+def estimate(value: float, draws: Floats, level: float) -> Estimate:
+    """A value with the central interval of its draws [R]."""
     lo, hi = interval(draws, level)
     return Estimate(float(value), float(lo), float(hi))
 
@@ -117,30 +118,50 @@ def proxy_size(entry: SettingCurves) -> int:
     return int(str(entry.setting["proxy_params"]))
 
 
-def coefficient_blocks(entries: Sequence[SettingCurves], form: str) -> list[Floats]:
+def joint_design(
+    entries: Sequence[SettingCurves], form: str, shared: bool | None = None
+) -> tuple[Floats, NDArray[np.intp]]:
+    """The least-squares problem of all sizes at once: gold of all curves, end to end, against all coefficients.
+
+    Args:
+        entries: one setting per size.
+        form: name of a form with alpha and beta and no free exponent.
+        shared: one alpha for all sizes; as the paper has it if None: for "rl" and for no other form.
+    Returns:
+        design [points of all sizes, coefficients]; columns [sizes, 2], where alpha and beta of every size are.
+    Raises:
+        InputError: the form has other coefficients.
+    """
+    shape, count = find_form(form), len(entries)
+    require(shape.coefficients == 2 and not shape.free_exponent, f"form {form!r} has no line in alpha and beta")
+    one = form == "rl" if shared is None else shared
+    places = np.arange(count)
+    columns = np.stack([0 * places, 1 + places] if one else [2 * places, 2 * places + 1], axis=1)
+    designs = [shape.design(np.sqrt(entry.kl)) for entry in entries]
+    ends = np.cumsum([len(design) for design in designs])
+    stacked = np.zeros((ends[-1], columns.max() + 1))
+    for design, own, end in zip(designs, columns, ends, strict=True):
+        stacked[end - len(design) : end, own] = design
+    return stacked, columns
+
+
+def coefficient_blocks(entries: Sequence[SettingCurves], form: str, shared: bool | None = None) -> list[Floats]:
     """Each size's part [seeds, prompts, sizes, 2] in the (alpha, beta) of every size; the means of the parts add up.
 
-    Least squares is linear in gold. "rl" has one alpha for all sizes, as in the paper: there every curve has a part in
-    it, and so in every size's beta; elsewhere a curve counts for its own size alone.
+    Least squares is linear in gold. Where alpha is one for all sizes every curve has a part in it, and so in every
+    size's beta; elsewhere a curve counts for its own size alone.
+
+    Args:
+        entries, form, shared: as `joint_design`.
+    Raises:
+        InputError: as `joint_design`, or the curves do not determine the coefficients.
     """
-    shape = find_form(form)
-    require(shape.coefficients == 2 and not shape.free_exponent, f"form {form!r} has no line in alpha and beta")
-    designs = [shape.design(np.sqrt(entry.kl)) for entry in entries]
-    count = len(entries)
-    if form == "rl":
-        columns = [[0, 1 + place] for place in range(count)]
-        width = 1 + count
-    else:
-        columns = [[2 * place, 2 * place + 1] for place in range(count)]
-        width = 2 * count
-    stacked = np.zeros((sum(map(len, designs)), width))
-    ends = np.cumsum([len(design) for design in designs])
-    for design, column, end in zip(designs, columns, ends, strict=True):
-        stacked[end - len(design) : end, column] = design
+    stacked, columns = joint_design(entries, form, shared)
+    width = stacked.shape[1]
     require(np.linalg.matrix_rank(stacked) == width, f"form {form!r}: the curves do not determine its coefficients")
+    ends = np.cumsum([entry.kl.size for entry in entries])
     parts = np.split(np.linalg.pinv(stacked), ends[:-1], axis=1)
-    order = np.array(columns)
-    return [np.einsum("gck,skp->spgc", part[order], entry.gold) for part, entry in zip(parts, entries, strict=True)]
+    return [np.einsum("gck,skp->spgc", part[columns], entry.gold) for part, entry in zip(parts, entries, strict=True)]
 
 
 def fit_scaling_law(

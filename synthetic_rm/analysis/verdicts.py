@@ -1,0 +1,187 @@
+"""What the records of a run say of each claim of the paper: a table, as CSV, HTML and Markdown."""
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from synthetic_rm.analysis.claims.judging import NOT_MEASURED, Verdict
+from synthetic_rm.analysis.claims.methods import h7, h8, h9
+from synthetic_rm.analysis.claims.shape import h1, h2
+from synthetic_rm.analysis.claims.size import h3
+from synthetic_rm.analysis.curves import SettingCurves, setting_curves
+from synthetic_rm.analysis.figures.rl import NAMES
+from synthetic_rm.analysis.figures.style import percent
+from synthetic_rm.analysis.run_folder import RunFolder, read_table
+from synthetic_rm.analysis.tables import ABSENT, Markup, escape, html_table, with_interval
+from synthetic_rm.errors import InputError
+
+CLAIMS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "H1a": ("gold rises, then falls", ("best_of_n", "RL")),
+    "H1b": ("the proxy score keeps rising", ("best_of_n", "RL")),
+    "H2a": ("fitted at low KL, the paper’s form forecasts better than others", ("best_of_n", "RL")),
+    "H2b": ("its forecast holds", ("best_of_n", "RL")),
+    "H3a": ("alpha rises with the logarithm of proxy parameters", ("best_of_n",)),
+    "H3b": ("beta falls with the logarithm of proxy parameters", ("best_of_n", "RL")),
+    "H3c": ("alpha of best-of-n, beta of RL change in a straight line", ("best_of_n", "RL")),
+    "H3d": ("alpha is one for all sizes", ("RL",)),
+    "H4a": ("with few comparisons next to nothing is learnt, beyond a threshold more data give more gold", ("",)),
+    "H4b": ("epochs do not stand in for unique comparisons", ("",)),
+    "H5": ("equal validation loss, equal gold", ("",)),
+    "H6": ("a larger policy gains less, peaks at the same KL, has the same gap", ("",)),
+    "H7a": ("RL spends far more KL than best-of-n", ("RL",)),
+    "H7b": ("RL peaks higher", ("RL",)),
+    "H7c": ("gold against proxy is alike", ("RL",)),
+    "H8a": ("a KL penalty leaves gold at the same KL unchanged", ("RL",)),
+    "H8b": ("a KL penalty widens the gap between proxy and gold", ("RL",)),
+    "H9": ("KL grows as the square of the steps", ("RL",)),
+}
+"""Each claim in words, and the optimizers of which the paper makes it ("" where that does not matter)."""
+COLUMNS = ("claim", "says", "optimizer", "statistic", "value", "lo", "hi", "level", "verdict", "figure", "note")
+
+
+def verdicts(run: RunFolder) -> pd.DataFrame:
+    """A row for every claim and optimizer: statistic, interval, verdict and the figure that shows it.
+
+    Claims are about proxies trained as the paper trains them: where a folder holds several settings of one size, those
+    with most comparisons, least noise, no mitigation and no KL penalty count (H8 compares penalties).
+
+    Args:
+        run: of any number of optimizers.
+    Returns:
+        `COLUMNS`; value, lo and hi are nan where nothing was measured.
+    """
+    found = list(_found(run))
+    rows: list[tuple[Any, ...]] = []
+    for claim, (says, optimizers) in CLAIMS.items():
+        mine = [told for told in found if told.claim == claim]
+        for told in mine:
+            named = (claim, says, told.optimizer, told.statistic)
+            rows.append((*named, *astuple(told.estimate), run.level, told.verdict, told.figure, told.note))
+        seen = {told.optimizer if told.optimizer == "best_of_n" else "RL" for told in mine}
+        absent = [name for name in optimizers if name not in seen]
+        nan = math.nan
+        rows += [(claim, says, name, "", nan, nan, nan, run.level, NOT_MEASURED, "", "") for name in absent]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _found(run: RunFolder) -> Iterator[Verdict]:
+    plain: dict[str, list[SettingCurves]] = {}
+    for part in run.parts():
+        every = [e for e in setting_curves(part.curves, part.records) if e.setting.get("mitigation", "none") == "none"]
+        plain[part.optimizer] = as_the_paper(every)
+        told: dict[str, Any] = {"optimizer": part.optimizer, "level": run.level}
+        yield from h1(plain[part.optimizer], **told)
+        yield from h2(plain[part.optimizer], **told, cut=part.held_out_kl)
+        yield from h3(plain[part.optimizer], **told)
+        if part.optimizer != "best_of_n":
+            yield from h7(plain.get("best_of_n", []), plain[part.optimizer], **told)
+            yield from h8(every, **told)
+            yield from h9(part.records, **told)
+
+
+def as_the_paper(entries: Sequence[SettingCurves]) -> list[SettingCurves]:
+    """Of settings those with most comparisons, then least label noise, KL penalty and policy, where told."""
+    kept = list(entries)
+    for name, sign in (("num_comparisons", -1), ("label_noise", 1), ("kl_coef", 1), ("policy_params", 1)):
+        values = [sign * _number(entry.setting.get(name)) for entry in kept]
+        kept = [entry for entry, value in zip(kept, values, strict=True) if value == min(values)]
+    return kept
+
+
+def _number(value: object) -> float:
+    """A cell as a number; 0 where it is empty."""
+    number = float(str(value)) if value not in (None, "") else 0.0
+    return 0.0 if math.isnan(number) else number
+
+
+def write_verdicts(run: RunFolder) -> pd.DataFrame:
+    """Write verdicts.csv into the folder of a run, in one move; the table."""
+    table = verdicts(run)
+    write_text(run.path / "verdicts.csv", table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
+    return table
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    partial = path.with_name(f".{path.name}.tmp")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def verdicts_section(table: pd.DataFrame) -> Markup:
+    """The table for a report, each verdict with a link to its figure."""
+    rows = []
+    for _, row in table.iterrows():
+        figure = str(row["figure"])
+        rows.append(
+            {
+                "claim": f"{row['claim']}: {row['says']}",
+                "optimizer": _optimizer(row["optimizer"]),
+                "statistic": row["statistic"] or ABSENT,
+                "measured": _measured(row),
+                "verdict": row["verdict"],
+                "figure": Markup(f'<a href="#{escape(figure)}">{escape(figure)}</a>') if figure else ABSENT,
+                "of what": row["note"] or ABSENT,
+            }
+        )
+    note = (
+        "<p>Reproduced: the interval lies where the claim says. Not reproduced: it lies elsewhere. Not identified: it "
+        "reaches into both. Not measured: these records hold nothing about it.</p>"
+    )
+    kinds = dict.fromkeys(("claim", "statistic", "of what"), "text")
+    level = percent(float(table["level"].iloc[0]))
+    return Markup(
+        note + html_table(pd.DataFrame(rows), caption=f"Claims of the paper, {level} intervals", classes=kinds)
+    )
+
+
+def verdicts_markdown(tables: Mapping[str, pd.DataFrame]) -> str:
+    """The verdicts of several runs as one Markdown table, claim by claim, each measured row with its figure.
+
+    Args:
+        tables: of `verdicts`, by the path of the run's folder as links want it.
+    """
+    level = percent(float(next(iter(tables.values()))["level"].iloc[0]))
+    lines = [f"| claim | measured ({level} interval) | verdict | run, figure |", "|---|---|---|---|"]
+    absent = []
+    for claim, (says, optimizers) in CLAIMS.items():
+        seen = set()
+        for folder, table in tables.items():
+            for _, row in table[(table["claim"] == claim) & (table["verdict"] != NOT_MEASURED)].iterrows():
+                seen.add(row["optimizer"] if row["optimizer"] == "best_of_n" else "RL")
+                link = f"[{folder}]({folder}/{row['figure']}.png)"
+                told = f"{_optimizer(row['optimizer'])}: {row['statistic']} {_measured(row)}"
+                lines.append(f"| {claim}: {says} | {told} | **{row['verdict']}** | {link} |")
+        lost = [_optimizer(name) for name in optimizers if name not in seen]
+        if lost:
+            absent.append(claim if lost == [ABSENT] else f"{claim} ({', '.join(lost)})")
+    return "\n".join([*lines, "", f"Not measured: {'; '.join(absent) or 'nothing'}.", ""])
+
+
+def read_verdicts(folders: Iterable[Path], root: Path) -> dict[str, pd.DataFrame]:
+    """The tables of verdicts.csv of those folders that have one, by their path below `root`.
+
+    Raises:
+        InputError: none has one, or one is damaged.
+    """
+    paths = [folder for folder in folders if (folder / "verdicts.csv").exists()]
+    if not paths:
+        raise InputError(f"{root}: no folder there holds verdicts.csv")
+    blank = {"optimizer": "", "statistic": "", "figure": "", "note": ""}
+    return {p.relative_to(root).as_posix(): read_table(p / "verdicts.csv", COLUMNS).fillna(blank) for p in paths}
+
+
+def _measured(row: pd.Series) -> str:
+    return ABSENT if row["verdict"] == NOT_MEASURED else with_interval(row["value"], row["lo"], row["hi"], 3)
+
+
+def _optimizer(name: str) -> str:
+    return NAMES.get(name, name) or ABSENT

@@ -1,0 +1,128 @@
+"""The table of verdicts holds every claim, follows from the records alone, and links what it says to a figure."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from analysis.synthetic_folder import SIZES, add_rl, write_folder
+
+from synthetic_rm.analysis.claims.judging import NOT_MEASURED
+from synthetic_rm.analysis.curves import SettingCurves
+from synthetic_rm.analysis.report import redraw
+from synthetic_rm.analysis.run_folder import load_run_folder
+from synthetic_rm.analysis.verdicts import CLAIMS, as_the_paper, read_verdicts, verdicts, verdicts_markdown
+from synthetic_rm.errors import InputError
+
+RL_CLAIMS = ("H1a", "H1b", "H2a", "H2b", "H3b", "H3c", "H3d", "H7a", "H7b", "H7c", "H9")
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Best-of-n and RL of known coefficients, drawn."""
+    folder = write_folder(tmp_path_factory.mktemp("both") / "run", sizes=SIZES, prompts=24, points=16, noise=0.1)
+    add_rl(folder)
+    redraw(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("alone") / "run", sizes=SIZES[:2], prompts=12, points=16)
+
+
+def measured(table: pd.DataFrame) -> set[tuple[str, str]]:
+    kept = table[table["verdict"] != NOT_MEASURED]
+    return set(zip(kept["claim"], kept["optimizer"], strict=True))
+
+
+def test_every_claim_has_its_rows_whether_measured_or_not(both: Path, alone: Path) -> None:
+    for folder in (both, alone):
+        table = verdicts(load_run_folder(folder))
+        for claim, (says, optimizers) in CLAIMS.items():
+            mine = table[table["claim"] == claim]
+            assert len(mine) == len(optimizers) and set(mine["says"]) == {says}
+        absent = table["verdict"] == NOT_MEASURED
+        assert table.loc[absent, ["value", "lo", "hi"]].isna().all(axis=None)
+        assert table.loc[~absent, ["value", "lo", "hi"]].notna().all(axis=None)
+        assert (table.loc[~absent, "lo"] <= table.loc[~absent, "hi"]).all()
+
+
+def test_only_what_the_records_hold_is_measured(both: Path, alone: Path) -> None:
+    of_n = {(claim, "best_of_n") for claim in ("H1a", "H1b", "H2a", "H2b")}
+    assert measured(verdicts(load_run_folder(alone))) == of_n
+    of_n |= {(claim, "best_of_n") for claim in ("H3a", "H3b", "H3c")}
+    assert measured(verdicts(load_run_folder(both))) == of_n | {(claim, "ppo") for claim in RL_CLAIMS}
+
+
+def test_a_world_with_the_claims_in_it_bears_them_out(both: Path) -> None:
+    """Put in: both forms, coefficients over size, KL as the square of steps for RL at an offset, far more KL for it."""
+    table = verdicts(load_run_folder(both)).set_index(["claim", "optimizer"])["verdict"]
+    for found in (("H1a", "ppo"), ("H1b", "ppo"), ("H3a", "best_of_n"), ("H3b", "ppo"), ("H7a", "ppo")):
+        assert table[found] == "reproduced", found
+    assert table["H1b", "best_of_n"] == "reproduced"
+
+
+def test_the_folder_holds_the_table_and_every_figure_that_it_names(both: Path) -> None:
+    stored = read_verdicts([both], both.parent)["run"]
+    computed = verdicts(load_run_folder(both))
+    assert list(stored["verdict"]) == list(computed["verdict"])
+    np.testing.assert_allclose(stored["lo"], computed["lo"], rtol=1e-5)
+    named = {name for name in stored["figure"] if name}
+    assert len(named) >= 6 and all((both / f"{name}.png").exists() for name in named)
+    page = (both / "report.html").read_text(encoding="utf-8")
+    section = page[page.index('<section id="verdicts">') : page.index('<section id="figures">')]
+    assert set(re.findall(r'href="#(figure_\w+)"', section)) == named
+    assert section.count("<tr>") == 1 + len(stored)
+
+
+def test_verdicts_are_those_of_the_records(both: Path, tmp_path: Path) -> None:
+    """Gold turned upside down turns the verdicts round."""
+    for path in both.glob("*"):
+        if path.suffix in (".csv", ".yaml", ".json", ".npz"):
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    for name in ("curves.npz", "curves_rl.npz"):
+        with np.load(tmp_path / name) as archive:
+            arrays = dict(archive)
+        np.savez(tmp_path / name, **(arrays | {"gold": -arrays["gold"]}))
+    before, after = (
+        verdicts(load_run_folder(f)).set_index(["claim", "optimizer"])["verdict"] for f in (both, tmp_path)
+    )
+    for found in (("H1a", "ppo"), ("H3a", "best_of_n"), ("H3b", "ppo")):
+        assert (before[found], after[found]) == ("reproduced", "not reproduced")
+    assert before["H9", "ppo"] == after["H9", "ppo"]  # no word of gold
+
+
+def test_markdown_tells_every_measured_claim_once_per_run_and_lists_the_rest(both: Path, alone: Path) -> None:
+    tables = {name: verdicts(load_run_folder(folder)) for name, folder in (("big", both), ("sub/small", alone))}
+    text = verdicts_markdown(tables)
+    rows = [line for line in text.splitlines() if line.startswith("| H")]
+    assert len(rows) == sum(len(measured(table)) for table in tables.values())
+    assert "[sub/small](sub/small/figure_gold.png)" in text and "95% interval" in text and "| PPO: " in text
+    assert all(line.count("|") == 5 for line in rows)
+    last = text.strip().splitlines()[-1]
+    assert last == "Not measured: H4a; H4b; H5; H6; H8a (RL); H8b (RL)."
+    only = verdicts_markdown({"small": tables["sub/small"]})
+    assert "H1a (RL)" in only and "H3a (best-of-n)" in only and "H7a (RL)" in only
+
+
+def setting(size: int, **named: object) -> SettingCurves:
+    nothing = np.zeros((1, 1, 1))
+    return SettingCurves({"proxy_params": size, **named}, nothing[0, 0], nothing[0, 0], nothing, nothing)
+
+
+def test_claims_are_about_the_papers_own_setting() -> None:
+    best = [setting(size, num_comparisons=9000, label_noise=0.0, kl_coef=np.nan) for size in (1, 2)]
+    others = [
+        setting(1, num_comparisons=900, label_noise=0.0, kl_coef=np.nan),
+        setting(1, num_comparisons=9000, label_noise=0.25, kl_coef=np.nan),
+        setting(2, num_comparisons=9000, label_noise=0.0, kl_coef=0.1),
+    ]
+    assert as_the_paper([*others, *best]) == best
+    assert as_the_paper([setting(1), setting(2)]) is not None and as_the_paper([]) == []
+
+
+def test_folders_without_verdicts_are_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no folder there holds verdicts\.csv"):
+        read_verdicts([tmp_path], tmp_path)
