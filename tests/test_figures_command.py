@@ -10,7 +10,12 @@ from analysis.synthetic_folder import SIZES, write_folder
 ROOT = Path(__file__).resolve().parents[1]
 WITHOUT_JAX = """
 import runpy, sys
-sys.modules["jax"], sys.argv = None, sys.argv[1:]
+class Nowhere:
+    def find_spec(name, path=None, target=None):
+        if name.split(".")[0] in ("jax", "jaxlib"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Nowhere)
+sys.argv = sys.argv[1:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
@@ -31,6 +36,8 @@ def test_every_folder_is_redrawn_where_jax_cannot_be_imported(tmp_path: Path) ->
     done = figures("--results", tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "oracle" / "figure_tabular.svg").exists() and (tmp_path / "oracle" / "report.html").exists()
+    told = (tmp_path / "verdicts.md").read_text(encoding="utf-8")
+    assert "[a](a/figure_gold.png)" in told and "[b/c](b/c/figure_gold.png)" in told and "[oracle]" not in told
     for folder in folders:
         assert f"{folder / 'report.html'} (" in done.stdout
         assert (folder / "figure_1a.svg").exists() and (folder / "figure_1a.png").exists()

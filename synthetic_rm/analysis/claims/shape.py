@@ -68,7 +68,8 @@ def h1(entries: Sequence[SettingCurves], optimizer: str, *, level: float) -> Ite
     small = smaller_half(entries)
     rise, fall, late = rise_and_fall(small, rng=np.random.default_rng(0), level=level)
     scale = NEGLIGIBLE * max(float(np.abs(entry.gold.mean(axis=(0, 2))).max()) for entry in small)
-    sizes = f"mean over {', '.join(human_count(proxy_size(entry)) for entry in small)} parameters"
+    end = min(float(entry.kl[-1]) for entry in small)
+    sizes = f"mean over {', '.join(human_count(proxy_size(entry)) for entry in small)} parameters, KL up to {end:.1f}"
     fell = [
         human_count(proxy_size(entry))
         for entry in sorted(entries, key=proxy_size)
