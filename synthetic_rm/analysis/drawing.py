@@ -58,9 +58,16 @@ def _best_of_n_figures(
         "figure_proxy_vs_gold": figure_proxy_vs_gold(means, sizes=sizes, level=run.level),
         "figure_coefficients": figure_coefficients(run.fits, sizes=sizes, level=run.level),
     }
-    if np.isfinite(run.fits["held_out_rmse"]).all():
-        figures["figure_extrapolation"] = figure_extrapolation(means, cut=run.held_out_kl, sizes=sizes)
+    told_of = _forecast(run, means)
+    if len(told_of):
+        figures["figure_extrapolation"] = figure_extrapolation(told_of, cut=run.held_out_kl, sizes=sizes)
     return figures
+
+
+def _forecast(run: RunFolder, means: pd.DataFrame) -> pd.DataFrame:
+    """The curves of the sizes that have points both up to the cut, enough for a fit, and beyond it."""
+    held_out = run.fits["proxy_params"][np.isfinite(run.fits["held_out_rmse"])]
+    return means[means["proxy_params"].isin(held_out)]
 
 
 def _rl_figures(run: RunFolder, overopt: pd.DataFrame, means: pd.DataFrame, sizes: Sequence[int]) -> dict[str, Figure]:
@@ -73,9 +80,10 @@ def _rl_figures(run: RunFolder, overopt: pd.DataFrame, means: pd.DataFrame, size
         "figure_kl_steps": figure_kl_steps(run.history, method=run.optimizer, sizes=sizes),
         "figure_rl_coefficients": figure_coefficients(run.fits, sizes=sizes, level=run.level),
     }
-    if np.isfinite(run.fits["held_out_rmse"]).all():
+    told_of = _forecast(run, means)
+    if len(told_of):
         rivals: dict[str, Any] = {"form": "rl", "rivals": ("bon", "log1p"), "sizes": sizes}
-        figures["figure_rl_extrapolation"] = figure_extrapolation(means, cut=run.held_out_kl, **rivals)
+        figures["figure_rl_extrapolation"] = figure_extrapolation(told_of, cut=run.held_out_kl, **rivals)
     return figures
 
 

@@ -15,6 +15,8 @@ from synthetic_rm.analysis.run_folder import load_run_folder
 from synthetic_rm.analysis.verdicts import CLAIMS, as_the_paper, read_verdicts, verdicts, verdicts_markdown
 from synthetic_rm.errors import InputError
 
+ROOT = Path(__file__).parents[2]
+
 RL_CLAIMS = ("H1a", "H1b", "H2a", "H2b", "H3b", "H3c", "H3d", "H7a", "H7b", "H7c", "H9")
 
 
@@ -126,3 +128,10 @@ def test_claims_are_about_the_papers_own_setting() -> None:
 def test_folders_without_verdicts_are_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no folder there holds verdicts\.csv"):
         read_verdicts([tmp_path], tmp_path)
+
+
+@pytest.mark.parametrize("table", sorted((ROOT / "results").glob("*/verdicts.csv")), ids=lambda path: path.parent.name)
+def test_the_figure_of_every_committed_verdict_is_there(table: Path) -> None:
+    named = pd.read_csv(table)["figure"].dropna()
+    assert len(named) > 0
+    assert [name for name in named if not (table.parent / f"{name}.png").is_file()] == []
