@@ -32,7 +32,7 @@ LIMIT = 900
 EXTRA = ["kl_support", "proxy_params_nonembedding", "proxy_init", "proxy_native"]
 RL_EXTRA = ["k1", "k2", "k3", "entropy", "repetition", "finished", "agreement"]
 RL_EXTRA += ["clip_fraction", "explained_variance", "update_kl", "gradient_norm"]
-TABLES = ["records.csv", "runs.csv", "fits.csv", "samples.csv", "history.csv"]
+TABLES = ["records.csv", "runs.csv", "fits.csv", "samples.csv", "history.csv", "verdicts.csv"]
 OTHERS = [
     "metrics.jsonl",
     "curves.npz",
