@@ -57,12 +57,15 @@ PRESSURES = {"best_of_n": "n"}
 
 
 def run_counts(run: RunFolder, overopt: pd.DataFrame) -> dict[str, Any]:
-    """What a figure's note tells: num_prompts, num_samples, num_seeds (as text), runs nonfinite (not ok), collapsed."""
+    """What a figure's note tells: num_prompts, num_samples, num_seeds (as text), runs nonfinite (not ok), collapsed.
+
+    Of RL the samples are those of a point; the reference's own has those of the pool.
+    """
     own = _own_runs(run)
     least, most = int(overopt["num_seeds"].min()), int(overopt["num_seeds"].max())
     return {
         "num_prompts": int(overopt["num_prompts"].max()),
-        "num_samples": int(run.records["num_samples"].max()),
+        "num_samples": int(run.records["num_samples"].min()),
         "num_seeds": str(most) if least == most else f"{least}–{most}",
         "nonfinite": int((own["status"] != "ok").sum()),
         "collapsed": int((own["ended"] == "collapsed").sum()) if "ended" in own else 0,

@@ -129,7 +129,7 @@ def add_rl(folder: Path, *, seeds: int = 3, failed: int = 1, noise: float = 0.3)
             curves.append((run, step, proxy, gold))
             scores = {"proxy": proxy.mean(1), "gold": gold.mean(1), "pressure": step, "kl": d**2}
             named = SETTING | {"optimizer": "ppo", "kl_coef": 0.0, "run": run, "proxy_params": size}
-            named |= {"proxy_seed": seed, "num_prompts": prompts, "num_samples": 8}
+            named |= {"proxy_seed": seed, "num_prompts": prompts, "num_samples": np.where(d > 0, 8, 4096)}
             made.append(pd.DataFrame(named | {"kl_se": 0.1, "proxy_se": 0.01, "gold_se": 0.02} | scores))
     most = max(len(step) for _, step, _, _ in curves)
     arrays = {
