@@ -87,6 +87,14 @@ def check_responses(responses: Responses, vocab: int) -> None:
             )
 
 
+def _reads_packed(members: Any) -> bool:
+    return isinstance(members, PackedReward) and members.network.packed is not None
+
+
+def _vocab(members: Any) -> int:
+    return members.network.shape.vocab if isinstance(members, PackedReward) else MOST_IDS
+
+
 def score_members(members: Any, responses: Responses) -> np.ndarray:
     """Scores of reward models of one shape: float32 [members, N].
 
@@ -97,8 +105,8 @@ def score_members(members: Any, responses: Responses) -> np.ndarray:
     Raises:
         InputError: a length or, of a model with a network, a token id that cannot be (see `check_responses`).
     """
-    packed = isinstance(members, PackedReward)
-    check_responses(responses, members.network.shape.vocab if packed else MOST_IDS)
+    packed = _reads_packed(members)
+    check_responses(responses, _vocab(members))
     prompt, tokens, length = (np.asarray(x) for x in responses)
     texts = np.concatenate([prompt, tokens], axis=1)
 
@@ -120,9 +128,9 @@ def score_answers(members: Any, prompt: np.ndarray, tokens: np.ndarray, length: 
     """Scores, as of `score_members`, of responses tokens [N, T], length [N] to one prompt [P], which is read once."""
     repeated = np.broadcast_to(prompt, (len(length), len(prompt)))
     responses = Responses(repeated, tokens, length)  # type: ignore[arg-type]
-    if not isinstance(members, PackedReward):
+    if not _reads_packed(members):
         return score_members(members, responses)
-    check_responses(responses, members.network.shape.vocab)
+    check_responses(responses, _vocab(members))
     parts = _chunks(len(length), BATCHES * rows_at_once())
     return np.concatenate([_score_texts(members, prompt, tokens[rows], length[rows]) for rows in parts], axis=1)
 

@@ -200,6 +200,7 @@ class Settings:
 
     scale: str = "laptop"
     experiment: str = "figure1"
+    """a label of the results; "oracle" and "heavy_tails" alone name experiments without training"""
     output: str = "results/run"
     store: str = "results/store"
     environment: EnvironmentSettings = field(default_factory=EnvironmentSettings)

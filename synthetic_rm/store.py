@@ -86,21 +86,15 @@ class Store:
         Raises:
             InputError: the store cannot be written, or holds a damaged artifact.
         """
-        artifact = self._get(stage, config, parents, make)
+        identity = {"stage": stage, "version": VERSIONS[stage], "config": dict(config), "parents": list(parents)}
+        artifact = self._found_or_made(identity, make)
         told = {"seconds": artifact.manifest["seconds"], "reused": artifact.reused, **numbers(artifact.facts)}
         self.reporter.tracking.log(f"{stage}-{artifact.key[:8]}", 0, told)
         return artifact
 
-    def _get(
-        self,
-        stage: str,
-        config: Mapping[str, Any],
-        parents: Sequence[str],
-        make: Callable[[Path], Mapping[str, Any]],
-    ) -> Artifact:
-        identity = {"stage": stage, "version": VERSIONS[stage], "config": dict(config), "parents": list(parents)}
+    def _found_or_made(self, identity: Mapping[str, Any], make: Callable[[Path], Mapping[str, Any]]) -> Artifact:
         key = digest(identity)
-        path = self.root / stage / key[:20]
+        path = self.root / identity["stage"] / key[:20]
         if os.path.exists(path):
             return find(path, key)
         try:

@@ -41,10 +41,6 @@ class Shape(NamedTuple):
     """width of the gated feed-forward layer"""
 
 
-def _reads_no_packed_rows(*_: Any) -> Array:
-    raise NotImplementedError("this network reads rows of one text")
-
-
 class Network(NamedTuple):
     """A causal decoder as pure functions over `params`. Made by `networks.transformer`."""
 
@@ -62,9 +58,10 @@ class Network(NamedTuple):
     feed response token number `step` of N samples for each of the G prompts."""
     response_cache: Callable[[int, int, int], Any]
     """(G, N, T) -> an empty response cache."""
-    packed: Callable[[Params, Any, Array, Array], Array] = _reads_no_packed_rows
+    packed: Callable[[Params, Any, Array, Array], Array] | None = None
     """(params, cache of one prompt or None, tokens [B, S], length [B, K]) -> float32 [B, S, D]: a row holds K texts one
-    after another, of `length` tokens each (0: none); a token sees the prompt and its own text up to itself."""
+    after another, of `length` tokens each (0: none); a token sees the prompt and its own text up to itself. None: the
+    network reads rows of one text only."""
 
 
 class RewardModel(Protocol):

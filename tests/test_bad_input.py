@@ -1,6 +1,5 @@
 """Input that cannot be, given to the command: exit code 2, one line that says why, and nothing touched."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -13,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 import yaml
+from scripts import load_script
 
 from synthetic_rm import release
 from synthetic_rm.environments.reviews.ratings import COLUMNS, DATA_SHA256, load_snippets
@@ -33,11 +33,7 @@ class Ended(NamedTuple):
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("run_script", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("run")
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """A release gives back the world it was written from, and names whatever was damaged since."""
 
-import importlib.util
 import json
 import sys
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from scripts import load_script
 
 from synthetic_rm import release
 from synthetic_rm.environments.reviews.environment import Reviews
@@ -25,7 +25,6 @@ from synthetic_rm.settings import BuildSettings, EnvironmentSettings
 from synthetic_rm.types import Responses
 from synthetic_rm.world import World, abstract_reward, abstract_trunk, network_for
 
-SCRIPT = Path(__file__).resolve().parents[1] / "experiments" / "build_environment.py"
 NAME, VOCAB, PROMPT, RESPONSE = "tiny-v1", 280, 4, 10
 BUILD = BuildSettings(reference_size=2_000, gold_size=4_000, backbone_sizes=[2_000, 4_000])
 SETTINGS = EnvironmentSettings(release=None, vocab=VOCAB, prompt_tokens=PROMPT, response_tokens=RESPONSE, build=BUILD)
@@ -269,13 +268,10 @@ def test_nothing_is_trained_for_a_folder_that_cannot_be(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, option: str, place: str
 ) -> None:
     (tmp_path / "file").write_text("mine")
-    spec = importlib.util.spec_from_file_location("build_script", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = load_script("build_environment")
     monkeypatch.setattr(script, "Builder", None)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", [SCRIPT.name, option, str(tmp_path / place)])
+    monkeypatch.setattr(sys, "argv", ["build_environment.py", option, str(tmp_path / place)])
     assert script.main() == 2
     out, err = capsys.readouterr()
     assert out == "" and len(err.splitlines()) == 1 and f"error: {option}={tmp_path}" in err

@@ -1,7 +1,7 @@
 """Scores of many responses are those of each response alone, however they are batched, cut, ordered and padded."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -133,6 +133,15 @@ def test_a_reward_model_that_reads_no_rows_is_called(monkeypatch: pytest.MonkeyP
     answers = score_answers(members, np.asarray(drawn.prompt[0]), np.asarray(drawn.tokens), np.asarray(drawn.length))
     shift = 100 * (np.asarray(drawn.prompt[:, 0]) - int(drawn.prompt[0, 0]))
     np.testing.assert_array_equal(answers, np.array(expected) - shift)
+
+
+@pytest.mark.usefixtures("few_rows")
+def test_a_network_that_reads_rows_of_one_text_scores_alike() -> None:
+    drawn, model = responses(), reward(0)
+    plain = replace(model, network=model.network._replace(packed=None))
+    close(score(plain, drawn), score(model, drawn))
+    with pytest.raises(InputError, match="rows of one text"):
+        plain.reader(None)
 
 
 def test_any_number_of_responses_is_one_program(monkeypatch: pytest.MonkeyPatch) -> None:

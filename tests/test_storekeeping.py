@@ -1,6 +1,5 @@
 """What lies in a store is told as it is; verification finds any change; pruning takes what no run finds, no more."""
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -8,55 +7,27 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from stored import cut, digits, failed, family_of, flip, listing, made
 
 from synthetic_rm import store as store_module
 from synthetic_rm.errors import InputError
-from synthetic_rm.store import Artifact, Store, lock_of
-from synthetic_rm.storekeeping import Entry, damage, prunable, remove, scan, size_of, users
+from synthetic_rm.store import Artifact, lock_of
+from synthetic_rm.storekeeping import damage, prunable, remove, scan, size_of, users
 
 SCRIPT = Path(__file__).resolve().parents[1] / "experiments" / "store.py"
 DAY = 86_400
 
 
-def made(root: Path, stage: str, *parents: str, content: bytes = b"weights" * 100, **config: object) -> Artifact:
-    def make(folder: Path) -> dict[str, object]:
-        (folder / "params.bin").write_bytes(content)
-        return {"loss": 0.5}
-
-    return Store(root, {"commit": "0123abcd"}).get(stage, config, parents, make)
-
-
-def failed(root: Path, stage: str) -> None:
-    def fail(folder: Path) -> dict[str, object]:
-        raise RuntimeError("diverged")
-
-    with pytest.raises(RuntimeError):
-        Store(root, {}).get(stage, {"fails": True}, [], fail)
-
-
 @pytest.fixture
 def family(tmp_path: Path) -> dict[str, Artifact]:
-    """Comparisons of a release that is elsewhere, two proxies trained on them, the scores of one."""
-    root = tmp_path / "store"
-    comparisons = made(root, "comparisons", "f" * 64)
-    proxies = {str(size): made(root, "proxy", comparisons.key, size=size) for size in (2, 4)}
-    return {"comparisons": comparisons, **proxies, "scores": made(root, "scores", proxies["2"].key)}
-
-
-def digits(entries: list[Entry]) -> set[str]:
-    return {entry.digits for entry in entries}
+    return family_of(tmp_path / "store")
 
 
 def going(root: Path, **days: float) -> dict[str, str]:
     """Reasons by name in the store."""
     return {entry.path.relative_to(root).as_posix(): reason for entry, reason in prunable(scan(root), **days)}
-
-
-def contents(root: Path) -> dict[str, bytes]:
-    return {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
 def test_every_stage_is_told_with_what_it_is_made_from_and_what_from_it(
@@ -89,20 +60,13 @@ def test_what_is_not_of_the_store_is_neither_told_nor_removed(tmp_path: Path, fa
         (root / place).write_text("years")
     (root / "proxy" / ("a" * 20)).symlink_to(tmp_path / "mine")
     (root / "gold").symlink_to(tmp_path / "mine")
-    kept = contents(tmp_path)
+    kept = listing(tmp_path)
     assert scan(root) == before
     for entry in scan(root):
         assert remove(entry)
-    assert {Path(place).name for place in contents(tmp_path)} == {"thesis.tex", f"{name}.bak", "x"}
-    assert contents(tmp_path).items() <= kept.items() and scan(root) == []
-
-
-def _cut(folder: Path) -> None:
-    (folder / "params.bin").write_bytes(b"weights")
-
-
-def _flip(folder: Path) -> None:
-    (folder / "params.bin").write_bytes(b"weighty" * 100)
+    left = {Path(place).name for place, content in listing(tmp_path).items() if content is not None}
+    assert left == {"thesis.tex", f"{name}.bak", "x"}
+    assert listing(tmp_path).items() <= kept.items() and scan(root) == []
 
 
 def _drop(folder: Path) -> None:
@@ -122,7 +86,7 @@ def _no_manifest(folder: Path) -> None:
     (folder / "manifest.json").write_text("{}")
 
 
-@pytest.mark.parametrize("harm", [_cut, _flip, _drop, _other_config, _other_place, _no_manifest])
+@pytest.mark.parametrize("harm", [cut, flip, _drop, _other_config, _other_place, _no_manifest])
 def test_any_damage_is_found_and_pruned_and_the_stage_made_anew(
     tmp_path: Path, family: dict[str, Artifact], harm: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,92 +179,3 @@ def test_a_store_that_is_none_is_told(tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(InputError, match=f"store=.*{place}: is not a folder"):
         scan(tmp_path / place)
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("store_script", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def command(script: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    def run(*words: str) -> tuple[int, str, str]:
-        try:
-            code = script.main([*words, "--store", str(tmp_path / "store")])
-        except SystemExit as error:
-            code = error.code
-        return (code, *capsys.readouterr())
-
-    return run
-
-
-def test_the_list_names_every_stage_and_its_relations(
-    tmp_path: Path, family: dict[str, Artifact], command: Command
-) -> None:
-    failed(tmp_path / "store", "pool")
-    code, out, err = command("list")
-    assert (code, err) == (0, "")
-    rows = {
-        row[1]: row for line in out.splitlines() if len(row := line.split()) > 5 and row[0] in store_module.VERSIONS
-    }
-    assert set(rows) >= {artifact.key[:8] for artifact in family.values()} and len(rows) == 5
-    assert "+1 not here" in " ".join(rows[family["comparisons"].key[:8]])
-    assert "proxy x2" in " ".join(rows[family["comparisons"].key[:8]])
-    assert family["2"].key[:8] in rows[family["scores"].key[:8]]
-    assert "failed" in out and "RuntimeError: diverged" in out and "4 finished stages, 1 other" in out
-
-
-def test_verify_ends_with_1_where_something_is_damaged(family: dict[str, Artifact], command: Command) -> None:
-    assert command("verify") == (0, "4 stages verified, 0 damaged\n", "")
-    _flip(family["4"].path)
-    code, out, err = command("verify")
-    told, last = out.splitlines()
-    assert (code, err, last) == (1, "", "4 stages verified, 1 damaged")
-    assert told.startswith(f"damaged: {family['4'].path}: ") and "params.bin" in told
-
-
-def test_a_dry_run_tells_what_pruning_removes_and_removes_nothing(
-    tmp_path: Path, family: dict[str, Artifact], command: Command
-) -> None:
-    root = tmp_path / "store"
-    _cut(family["4"].path)
-    failed(root, "pool")
-    before = contents(root)
-    code, dry, _ = command("prune", "--dry-run")
-    assert code == 0 and "2 of 5 would be removed" in dry and contents(root) == before
-    code, out, _ = command("prune")
-    assert code == 0 and out == dry.replace("would be removed", "removed")
-    assert digits(scan(root)) == {family[name].key[:20] for name in ("comparisons", "2", "scores")}
-    assert "0 of 3 removed" in command("prune")[1]
-    assert "3 of 3 removed" in command("prune", "--older-than", "0")[1]
-
-
-@pytest.mark.parametrize(
-    ("words", "named"),
-    [
-        (["list"], "is not a folder"),
-        (["burn"], "burn"),
-        (["prune", "--older-than", "-1"], "--older-than=-1: allowed is 0 days or more"),
-        (["prune", "--older-than", "nan"], "--older-than=nan"),
-        (["prune", "--older-than", "long"], "--older-than"),
-        (["list", "--all"], "--all"),
-    ],
-)
-def test_what_cannot_be_is_told_on_one_line(command: Command, words: list[str], named: str) -> None:
-    code, out, err = command(*words)
-    assert (code, out) == (2, "") and len(err.splitlines()) == 1
-    assert err.startswith("error: ") and named in err
-
-
-@pytest.mark.parametrize(
-    ("seconds", "told"), [(-3, "0 s"), (59.9, "59 s"), (60, "1 min"), (7300, "2 h"), (200_000, "2 d")]
-)
-def test_ages_are_told_in_their_largest_unit(script: ModuleType, seconds: float, told: str) -> None:
-    assert script.age(seconds) == told

@@ -22,12 +22,15 @@ class Markup(str):
 
 
 def number(value: Any, digits: int = 2) -> str:
-    """A number with `digits` decimals; a dash where there is none (nan, None), "∞" where it is infinite."""
+    """A number with `digits` decimals; a dash where there is none (nan, None), "∞" where it is infinite.
+
+    From 100,000 on it is told in powers of ten: "1.7e+19", a peak far beyond any data, say.
+    """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ABSENT
     if math.isinf(float(value)):
         return "∞" if value > 0 else "−∞"
-    text = f"{float(value):.{digits}f}"
+    text = f"{float(value):.{digits}f}" if abs(value) < 1e5 else f"{float(value):.1e}"
     return f"{0:.{digits}f}" if float(text) == 0 else text.replace("-", "−")
 
 

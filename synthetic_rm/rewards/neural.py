@@ -7,6 +7,7 @@ from typing import Literal, Self
 import jax
 import jax.numpy as jnp
 
+from synthetic_rm.errors import InputError
 from synthetic_rm.types import Array, Key, Network, Params, Responses
 
 Readout = Literal["last", "mean"]
@@ -34,6 +35,9 @@ class NeuralReward:
     def reader(self, prompt: Array | None) -> Callable[[Array, Array], Array]:
         """Scores of rows that hold several texts each, see `types.PackedReward`."""
         network, trunk, head = self.network, self.params["trunk"], self.params["head"]
+        packed = network.packed
+        if packed is None:
+            raise InputError("reward model: its network reads rows of one text only")
 
         def token_scores(hidden: Array) -> Array:
             return jnp.matmul(hidden, head["weight"], precision="highest")
@@ -48,7 +52,7 @@ class NeuralReward:
             ends = jnp.cumsum(length, axis=1)[..., None]
             last = self.readout == "last"
             used = (place == ends - 1) if last else (place >= ends - length[..., None]) & (place < ends)
-            each = token_scores(network.packed(trunk, cache, tokens, length))
+            each = token_scores(packed(trunk, cache, tokens, length))
             total = jnp.where(used, each[:, None], 0.0).sum(-1)
             score = total if last else (total + prompt_score) / jnp.maximum(before + length, 1)
             return self.scale * (score + head["bias"] - self.shift)

@@ -45,6 +45,7 @@ def printed(table: Table, width: int) -> str:
 
 
 NUMBERS = {(1.005, 1): "1.0", (-0.5, 2): "−0.50", (-0.001, 2): "0.00", (math.nan, 2): "–", (None, 2): "–"}
+NUMBERS |= {(1.7e19, 1): "1.7e+19", (99_999.4, 0): "99999"}
 NUMBERS |= {(math.inf, 2): "∞", (-math.inf, 2): "−∞", (np.float32(2), 0): "2", (np.int64(3), 1): "3.0"}
 
 
