@@ -35,8 +35,9 @@ TOP_LEVEL = {
     ".gitignore",
 }
 MACHINE_PATH = re.compile(r"(^|[^A-Za-z0-9_.])/(work|root|home|opt)/", re.MULTILINE)
-HOSTS = ("pypi", "org"), ("pythonhosted", "org"), ("anaconda", "(com|org)"), ("npmjs", "(com|org)"), ("pytorch", "org/whl")
-PACKAGE_HOST = re.compile("|".join([r"\.".join(host) for host in HOSTS] + ["--(extra-)?index-url"]), re.IGNORECASE)
+HOSTS = {"pypi": "org", "pythonhosted": "org", "anaconda": "(com|org)", "npmjs": "(com|org)", "pytorch": "org/whl"}
+INDEXES = [*(rf"{name}\.{top}" for name, top in HOSTS.items()), "--(extra-)?index-url"]
+PACKAGE_HOST = re.compile("|".join(INDEXES), re.IGNORECASE)
 PROVIDERS = {"mlflow": "mlflow-skinny"}
 """packages that bring a library of another name, where they are not installed"""
 PICKLING = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
