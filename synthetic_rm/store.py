@@ -29,11 +29,11 @@ from synthetic_rm.tracking import numbers
 
 VERSIONS = {
     "tokenizer": 1,
-    "backbone": 1,
-    "reference": 1,
-    "gold": 2,
+    "backbone": 2,
+    "reference": 2,
+    "gold": 3,
     "comparisons": 2,
-    "proxy": 2,
+    "proxy": 3,
     "pool": 2,
     "scores": 2,
     "rl": 1,

@@ -17,8 +17,9 @@ from synthetic_rm.errors import require
 from synthetic_rm.runtime import concurrently
 from synthetic_rm.types import Array, Params
 
-Loss = Callable[[Params, Any, Array], Array]
-"""(params, data, rows [B]) -> scalar loss of the batch made of these rows of the data."""
+Loss = Callable[[Params, Any, Array], tuple[Array, Array]]
+"""(params, data, rows [B]) -> (total, weight), scalars: the loss of these rows of the data is total / weight. Both add
+up over the parts of a batch, and the weight depends on no parameter."""
 OnChunk = Callable[[range, int, np.ndarray], None]
 """(seeds of the group, steps done, losses [seeds, steps of this chunk]): called on the host after every chunk."""
 
@@ -61,8 +62,32 @@ def gradient_transformation() -> optax.GradientTransformation:
     return optax.chain(optax.clip_by_global_norm(GRADIENT_NORM), optax.scale_by_adam(b2=0.98, eps=1e-8))
 
 
-def _step(loss: Loss, data: Any, peak: Array, steps: Array, state: TrainState, rows: Array) -> tuple[TrainState, Array]:
-    value, gradient = jax.value_and_grad(loss)(state.params, data, rows)
+def _slope(loss: Loss, params: Params, data: Any, rows: Array, parts: int) -> tuple[Array, Params]:
+    """Loss of the batch and its gradient, added up over `parts` equal parts of it.
+
+    A part small enough for a processor's cache is computed several times faster, and the sums are those of the batch.
+    """
+
+    def of_part(part: Array) -> tuple[tuple[Array, Array], Params]:
+        return jax.value_and_grad(loss, has_aux=True)(params, data, part)
+
+    def add(sums: Any, part: Array) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, sums, of_part(part)), None
+
+    if parts == 1:
+        (total, weight), gradient = of_part(rows)
+    else:
+        split = rows.reshape(parts, -1)
+        empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(of_part, split[0]))
+        ((total, weight), gradient), _ = jax.lax.scan(add, empty, split)
+    weight = jnp.where(weight > 0, weight, 1.0)
+    return total / weight, jax.tree.map(lambda x: x / weight, gradient)
+
+
+def _step(
+    loss: Loss, parts: int, data: Any, peak: Array, steps: Array, state: TrainState, rows: Array
+) -> tuple[TrainState, Array]:
+    value, gradient = _slope(loss, state.params, data, rows, parts)
     update, tx = gradient_transformation().update(gradient, state.tx, state.params)
     rate = learning_rate_at(state.step.astype(jnp.float32), steps, peak)
     params = optax.apply_updates(state.params, jax.tree.map(lambda u: -rate * u, update))
@@ -73,9 +98,9 @@ def _step(loss: Loss, data: Any, peak: Array, steps: Array, state: TrainState, r
     return TrainState(params, tx, state.step + 1, state.alive & (finite | ended)), value
 
 
-@partial(jax.jit, static_argnames=("loss",), donate_argnames=("state",))
+@partial(jax.jit, static_argnames=("loss", "parts"), donate_argnames=("state",))
 def run_chunk(
-    state: TrainState, data: Any, plan: Array, peak: Array, steps: Array, *, loss: Loss
+    state: TrainState, data: Any, plan: Array, peak: Array, steps: Array, *, loss: Loss, parts: int = 1
 ) -> tuple[TrainState, Array]:
     """One chunk of steps for every seed: state [seeds, ...], plan [seeds, chunk, B] -> (state, losses [seeds, chunk]).
 
@@ -83,9 +108,12 @@ def run_chunk(
     """
 
     def one_seed(seed_state: TrainState, seed_plan: Array, seed_peak: Array) -> tuple[TrainState, Array]:
-        return jax.lax.scan(partial(_step, loss, data, seed_peak, steps), seed_state, seed_plan)
+        return jax.lax.scan(partial(_step, loss, parts, data, seed_peak, steps), seed_state, seed_plan)
 
-    return jax.vmap(one_seed)(state, plan, peak)
+    if len(plan) > 1:
+        return jax.vmap(one_seed)(state, plan, peak)
+    alone = one_seed(*jax.tree.map(lambda x: x[0], (state, plan, peak)))  # products of matrices, not of stacks of one
+    return jax.tree.map(lambda x: x[None], alone)
 
 
 def batch_plan(rng: np.random.Generator, num_rows: int, batch: int, steps: int) -> np.ndarray:
@@ -110,6 +138,7 @@ def train(
     *,
     width: int = 1,
     chunk: int = 50,
+    at_once: int | None = None,
     on_chunk: OnChunk | None = None,
 ) -> TrainResult:
     """Minimise `loss` from `params` along `plan`.
@@ -121,17 +150,19 @@ def train(
         learning_rate: peak learning rate, one for all or [seeds]; traced, so a sweep over it compiles once.
         width: seeds under one vmap; groups of so many run side by side on the processors there are.
         chunk: steps between returns to the host.
+        at_once: most rows of a batch that go through the loss together; none: all. The parts of a batch are equal.
         on_chunk: called after every chunk of every group, from the group's own thread.
     Raises:
         InputError: a plan without seeds or steps.
     """
-    seeds, steps, _ = plan.shape
+    seeds, steps, batch = plan.shape
     require(seeds >= 1 and steps >= 1, f"plan of seeds={seeds}, steps={steps}: allowed is 1 or more of both")
     chunks = max(1, math.ceil(steps / chunk))
     size = math.ceil(steps / chunks)
     padded = np.concatenate([plan, np.repeat(plan[:, -1:], chunks * size - steps, axis=1)], axis=1)
     peak = np.broadcast_to(np.asarray(learning_rate, np.float32), (seeds,))
     total = jnp.asarray(steps, jnp.float32)
+    parts = next(n for n in range(1, batch + 1) if batch % n == 0 and batch // n <= max(1, at_once or batch))
 
     def train_group(first: int) -> tuple[Params, np.ndarray, np.ndarray]:
         group = slice(first, min(first + width, seeds))
@@ -142,7 +173,7 @@ def train(
         losses = []
         for start in range(0, chunks * size, size):
             part = jnp.asarray(padded[group, start : start + size])
-            state, values = run_chunk(state, data, part, jnp.asarray(peak[group]), total, loss=loss)
+            state, values = run_chunk(state, data, part, jnp.asarray(peak[group]), total, loss=loss, parts=parts)
             losses.append(np.asarray(values)[:, : max(0, steps - start)])
             if on_chunk is not None:
                 on_chunk(range(first, group.stop), min(start + size, steps), losses[-1])

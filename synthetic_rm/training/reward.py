@@ -4,12 +4,13 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from synthetic_rm.errors import require
 from synthetic_rm.losses import pair_accuracy, ranking_loss
 from synthetic_rm.rewards.neural import Readout, raw_scores
-from synthetic_rm.scoring import check_responses
+from synthetic_rm.scoring import check_responses, rows_at_once
 from synthetic_rm.training.loop import Loss, OnChunk, TrainResult, batch_plan, train
 from synthetic_rm.types import Array, Comparisons, Network, Params
 
@@ -34,9 +35,11 @@ def reward_learning_rate(parameters: int) -> float:
 
 @cache
 def _batch_loss(network: Network, readout: Readout) -> Loss:
-    def loss(params: Params, data: Comparisons, index: Array) -> Array:
+    def loss(params: Params, data: Comparisons, index: Array) -> tuple[Array, Array]:
         part = jax.tree.map(lambda x: x[index], data)
-        return ranking_loss(raw_scores(network, params, part.responses, readout), part.target, part.weight)
+        groups = (part.weight.sum(-1) > 0).sum().astype(jnp.float32)
+        scores = raw_scores(network, params, part.responses, readout)
+        return ranking_loss(scores, part.target, part.weight) * groups, groups
 
     return loss
 
@@ -68,7 +71,14 @@ def train_reward(
     steps = max(1, int(groups * epochs) // batch)
     plan = np.stack([batch_plan(np.random.default_rng(seed), groups, batch, steps) for seed in seeds])
     return train(
-        _batch_loss(network, readout), params, comparisons, plan, learning_rate, width=width, on_chunk=on_chunk
+        _batch_loss(network, readout),
+        params,
+        comparisons,
+        plan,
+        learning_rate,
+        width=width,
+        at_once=max(1, rows_at_once() // comparisons.responses.length.shape[1]),
+        on_chunk=on_chunk,
     )
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from synthetic_rm.losses import next_token_loss
+from synthetic_rm.scoring import rows_at_once
 from synthetic_rm.training.loop import Loss, OnChunk, TrainResult, batch_plan, train
 from synthetic_rm.types import Array, Network, Params, Responses
 
@@ -39,8 +40,10 @@ def language_model_loss(network: Network, params: Params, rows: TokenRows) -> Ar
 
 @cache
 def _batch_loss(network: Network) -> Loss:
-    def loss(params: Params, data: TokenRows, index: Array) -> Array:
-        return language_model_loss(network, params, TokenRows(data.tokens[index], data.weight[index]))
+    def loss(params: Params, data: TokenRows, index: Array) -> tuple[Array, Array]:
+        part = TokenRows(data.tokens[index], data.weight[index])
+        predicted = part.weight[:, 1:].sum()
+        return language_model_loss(network, params, part) * predicted, predicted
 
     return loss
 
@@ -60,7 +63,7 @@ def train_language_model(
     rng = np.random.default_rng(seed)
     plan = batch_plan(rng, rows.tokens.shape[0], batch, steps)[None]
     stacked = jax.tree.map(lambda x: x[None], params)
-    return train(_batch_loss(network), stacked, rows, plan, learning_rate, on_chunk=on_chunk)
+    return train(_batch_loss(network), stacked, rows, plan, learning_rate, at_once=rows_at_once(), on_chunk=on_chunk)
 
 
 @cache

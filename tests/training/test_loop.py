@@ -16,16 +16,16 @@ ROWS, FEATURES, BATCH, STEPS, SEEDS = 24, 3, 4, 22, 3
 Data = dict[str, Array]
 
 
-def squared_error(params: Params, data: Data, rows: Array) -> Array:
+def squared_error(params: Params, data: Data, rows: Array) -> tuple[Array, Array]:
     """Least squares; a row whose flag is 0 has a finite loss and a gradient that is not."""
     error = data["x"][rows] @ params["w"] + params["b"] - data["y"][rows]
     size = jnp.sqrt(data["flag"][rows] * jnp.sum(params["w"] ** 2))
-    return jnp.mean(error**2) + 0.1 * jnp.mean(size)
+    return jnp.sum(error**2) + 0.1 * jnp.sum(size), jnp.float32(len(rows))
 
 
-def slope_until_a_wall(params: Params, data: Data, rows: Array) -> Array:
+def slope_until_a_wall(params: Params, data: Data, rows: Array) -> tuple[Array, Array]:
     """-w, and nan beyond the wall."""
-    return jnp.where(params["w"] > data["wall"], jnp.nan, -params["w"]) + 0.0 * rows[0]
+    return (jnp.where(params["w"] > data["wall"], jnp.nan, -params["w"]) + 0.0 * rows[0]), jnp.float32(1.0)
 
 
 @pytest.fixture(scope="module")
@@ -118,11 +118,35 @@ def test_mapped_seeds_equal_looped_ones(
     assert_near(run(start, data, plan, PEAK, width=width), plain)
 
 
+@pytest.mark.parametrize(("at_once", "parts"), [(1, 4), (2, 2), (3, 2), (4, 1), (9, 1)])
+def test_a_batch_in_parts_is_learned_from_as_whole(
+    at_once: int, parts: int, plain: TrainResult, start: Params, data: Data, plan: np.ndarray
+) -> None:
+    """Also where the parts weigh unequally: rows without a flag do not count."""
+    seen = []
+
+    def counted(params: Params, of: Data, rows: Array) -> tuple[Array, Array]:
+        seen.append(len(rows))
+        return squared_error(params, of, rows)
+
+    def flagged(params: Params, of: Data, rows: Array) -> tuple[Array, Array]:
+        error = of["x"][rows] @ params["w"] + params["b"] - of["y"][rows]
+        return jnp.sum(of["flag"][rows] * error**2), of["flag"][rows].sum()
+
+    result, again = (train(counted, start, data, plan, PEAK, width=SEEDS, at_once=at_once) for _ in range(2))
+    assert set(seen) == {BATCH // parts}
+    assert_near(result, plain)
+    assert_same(result.params, again.params)
+    uneven = {**data, "flag": jnp.float32(np.arange(ROWS) % 3 == 0)}
+    whole, split = (train(flagged, start, uneven, plan, PEAK, width=SEEDS, at_once=rows) for rows in (None, at_once))
+    assert_near(split, whole)
+
+
 def test_a_sweep_over_learning_rates_is_traced_once(start: Params, data: Data, plan: np.ndarray) -> None:
     """Also when seeds start side by side, and whatever the seeds, the plan and the rates."""
     traces = []
 
-    def counted(params: Params, rows_of: Data, rows: Array) -> Array:
+    def counted(params: Params, rows_of: Data, rows: Array) -> tuple[Array, Array]:
         traces.append(1)
         return squared_error(params, rows_of, rows)
 
