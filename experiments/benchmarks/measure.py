@@ -11,9 +11,10 @@ import numpy as np
 
 from synthetic_rm.ladder import shape_of_width
 from synthetic_rm.networks import transformer
-from synthetic_rm.rewards.neural import init_reward, raw_scores
+from synthetic_rm.rewards.neural import NeuralReward, init_reward, neural_reward, raw_scores
 from synthetic_rm.runtime import concurrently, processors
 from synthetic_rm.sampling import sample, sample_tokens
+from synthetic_rm.scoring import rows_at_once
 from synthetic_rm.training.loop import gradient_transformation
 from synthetic_rm.training.reward import train_reward
 from synthetic_rm.training.supervised import TokenRows, train_language_model
@@ -123,6 +124,11 @@ def _drawn(network: Network, size: Size, params: Params, key: Key, prompts: Arra
     return sample(network, params, key, prompts, size.samples, size.response_tokens)
 
 
+def _scored(length: Array, model: NeuralReward, texts: Array) -> Array:
+    """Scores [R] of full rows of one text, in the batches that the package reads them in: texts [R / B, B, S]."""
+    return jax.lax.map(lambda rows: model.reader(None)(rows, length), texts).reshape(-1)
+
+
 def works(width: int, size: Size) -> list[Work]:
     """Sampling, scoring and two trainings of this package at one width of the ladder."""
     network = transformer(shape_of_width(width, size.vocab))
@@ -133,7 +139,9 @@ def works(width: int, size: Size) -> list[Work]:
     copies = processors()
     stacked = jax.tree.map(lambda x: jnp.stack([x] * copies), params)
     rows = TokenRows(jnp.asarray(tokens_of(size)), jnp.ones((size.rows, size.length)))
-    scorer = jax.jit(partial(raw_scores, network))
+    at_once = min(rows_at_once(), size.rows)
+    texts = jnp.asarray(tokens_of(size)).reshape(-1, at_once, size.length)
+    scorer = jax.jit(partial(_scored, jnp.full((at_once, 1), size.length)))
     train_rewards = partial(train_reward, seeds=list(range(copies)), epochs=size.steps, batch=size.rows // 2)
     train_text = partial(train_language_model, seed=0, steps=size.steps, batch=size.rows)
     read, predicted = size.rows * size.length, size.rows * (size.length - 1)
@@ -147,7 +155,7 @@ def works(width: int, size: Size) -> list[Work]:
             _side_by_side(partial(_drawn, network, size, params["trunk"], key, responses.prompt[:: size.samples])),
             copies,
         ),
-        Work("scoring", read, forward, _side_by_side(partial(scorer, params, responses)), copies),
+        Work("scoring", read, forward, _side_by_side(partial(scorer, neural_reward(network, params), texts)), copies),
         Work(
             "reward training",
             size.steps * read,
