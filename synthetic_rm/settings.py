@@ -148,11 +148,11 @@ class RLSettings:
     """of the points measured, in sqrt(KL)"""
     max_jump: float = 1.0
     """growth of sqrt(KL) beyond which an iteration is undone and taken again at half the rate"""
-    max_steps: int = 150
+    max_steps: int = 120
     """iterations: a run ends after so many"""
     measure_every: int = 30
     """iterations after which a run that reached no new point is measured all the same"""
-    measure_samples: int = 8
+    measure_samples: int = 4
     """responses to each held-out prompt (those of `best_of_n`) at each point"""
     vmap_width: int = 1
     """runs under one vmap; 1 is fastest on a CPU, the number of runs on an accelerator"""

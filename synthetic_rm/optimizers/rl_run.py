@@ -91,7 +91,8 @@ class _Progress:
         shown = bool(self.status) or (kl >= self.target and not undone) or self.room <= 0
         if shown:
             self.last_shown = self.steps
-            self.next_point = self.course.spacing * (math.floor(math.sqrt(max(kl, 0.0)) / self.course.spacing) + 1)
+            passed = math.floor(math.sqrt(max(kl, 0.0)) / self.course.spacing)
+            self.next_point = max(self.next_point, self.course.spacing * (passed + 1))
         return shown
 
 
@@ -125,8 +126,8 @@ def optimize(
         lanes: proxies of one shape; no lane's result depends on the others.
         width: lanes under one vmap; groups of so many run side by side on the processors there are.
         ptx: rows of text for the language-model term, where the program has one.
-        on_point: called at the reference, then whenever a rollout passed a multiple of `course.spacing`, and at the
-            end, with the policy that the rollout was drawn from; from the group's own thread.
+        on_point: called at the reference, then whenever a rollout first passed a multiple of `course.spacing`, and at
+            the end, with the policy that the rollout was drawn from; from the group's own thread.
     Raises:
         InputError: a proxy is of another vocabulary, or there are fewer prompts than an iteration takes.
     """
