@@ -75,7 +75,7 @@ class ComparisonSettings:
 class ProxySettings:
     sizes: list[int] = field(default_factory=lambda: [2_000, 4_000, 9_000, 20_000, 80_000])
     """parameter budgets, embeddings included"""
-    seeds: int = 6
+    seeds: int = 10
     init: str = "backbone"
     """trunk to start from: a pretrained "backbone" as in the paper, or a fresh one ("scratch")"""
     readout: str = "last"

@@ -105,7 +105,7 @@ BAD: list[tuple[str, Any]] = [
     ("best_of_n.seed", -1),
     ("rl.method", "reinforce"),
     ("rl.proxy_seeds", 0),
-    ("rl.proxy_seeds", 7),
+    ("rl.proxy_seeds", 11),
     ("rl.policy_seeds", 0),
     ("rl.prompts", 0),
     ("rl.samples", 0),
