@@ -100,7 +100,7 @@ CASES: list[tuple[list[str], list[str]]] = [
     (["rl.max_jump=40"], ["rl.max_jump=40", "rl.kl_budget=80"]),
     (["rl.method=rloo", "rl.samples=1"], ["rl.samples=1", "rl.method=rloo"]),
     (["rl.kl_target=5"], ["rl.kl_coef=0", "rl.kl_target=5"]),
-    (["rl.proxy_seeds=7"], ["rl.proxy_seeds=7", "proxy.seeds=6"]),
+    (["rl.proxy_seeds=11"], ["rl.proxy_seeds=7", "proxy.seeds=6"]),
     (["rl.gae_lambda=1.5"], ["rl.gae_lambda=1.5", "0 to 1"]),
     (["rl.prompts=40000"], ["rl.prompts=40000", "distinct training prompts"]),
     (["best_of_n.prompts=1528"], ["best_of_n.prompts=1528", "1527"]),
