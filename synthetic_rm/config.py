@@ -10,6 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from synthetic_rm.errors import InputError
 from synthetic_rm.settings import Settings
 from synthetic_rm.settings_checks import validate
+from synthetic_rm.study import check_study
 
 ERRORS = (HydraException, OmegaConfBaseException)
 """What Hydra raises for input it cannot use."""
@@ -48,7 +49,7 @@ def to_settings(config: DictConfig) -> Settings:
     except OmegaConfBaseException as error:
         raise InputError(one_line(error)) from error
     assert isinstance(settings, Settings)
-    validate(settings)
+    check_study(settings, validate)
     return settings
 
 

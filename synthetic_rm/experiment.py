@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,10 @@ from synthetic_rm.progress import Reporter
 from synthetic_rm.provenance import describe, digest
 from synthetic_rm.release import ROOT, check_release, read_release_manifest
 from synthetic_rm.results import Tables, overoptimization_tables, write_atomic, write_table, write_tables
-from synthetic_rm.settings import EnvironmentSettings, Settings, flatten
+from synthetic_rm.settings import EnvironmentSettings, Settings, flatten, points_of
 from synthetic_rm.simulation import Simulation
 from synthetic_rm.store import Store, check_folder
+from synthetic_rm.study import joined
 from synthetic_rm.trackers import open_tracking
 from synthetic_rm.tracking import PACKAGES, Tracking, check_installed, numbers
 
@@ -97,9 +99,8 @@ def ratings_sha256(settings: EnvironmentSettings) -> str:
     return str(read_release_manifest(ROOT / settings.release)["data_sha256"])
 
 
-def write_provenance(simulation: Simulation, folder: Path, seconds: float) -> None:
+def write_provenance(settings: Settings, simulation: Simulation, folder: Path, seconds: float) -> None:
     """Write provenance.json: the process (`describe`), the configuration, the data and the world it stands on."""
-    settings = simulation.settings
     provenance = {
         **simulation.store.origin,
         "vmap_width": settings.proxy.vmap_width,
@@ -140,14 +141,23 @@ def track_results(tracking: Tracking, records: pd.DataFrame, fits: pd.DataFrame)
         tracking.log(f"fit_{name}", 0, numbers({str(key): value for key, value in row.items()}))
 
 
+def _of_point(simulation: Simulation, study: Sequence[Mapping[str, Any]]) -> Tables:
+    """The tables of one point, its name told before."""
+    if study:
+        flat, changed = flatten(simulation.settings), dict.fromkeys(key for point in study for key in point)
+        simulation.reporter.say("point " + ", ".join(f"{key}={flat[key]}" for key in changed))
+    return overoptimization_tables(simulation)
+
+
 def check_run(settings: Settings) -> None:
     """Refuse what can be refused of validated settings before anything is made: data, release, folders, trackers.
 
     Raises:
         InputError: a file or folder they name cannot be used, or a tracker is not installed.
     """
-    check_data(settings.environment)
-    check_release(settings.environment, list(settings.proxy.sizes), settings.proxy.init)
+    for point in points_of(settings):
+        check_data(point.environment)
+        check_release(point.environment, list(point.proxy.sizes), point.proxy.init)
     check_output(settings)
     check_folder("store", Path(settings.store))
     for tracker in PACKAGES:
@@ -173,22 +183,24 @@ def _run(settings: Settings, reporter: Reporter) -> Path:
     device = jax.devices()[0]
     origin = describe(f"{device.platform}: {device.device_kind}")
     origin["data_sha256"] = ratings_sha256(settings.environment)
-    simulation = Simulation(settings, Store(Path(settings.store), origin, reporter), reporter)
-    check_environment(settings, simulation.environment)
+    store = Store(Path(settings.store), origin, reporter)
+    simulations = [Simulation(point, store, reporter) for point in points_of(settings)]
+    for simulation in simulations:
+        check_environment(simulation.settings, simulation.environment)
     folder = prepare_output(settings)
     reporter.tracking = open_tracking(folder, reporter.say, **asdict(settings.tracking))
     reporter.tracking.start(run_name(settings), {**flatten(settings), "commit": origin["commit"]})
     reporter.say(f"synthetic_rm: {settings.experiment} at scale {settings.scale} into {folder}")
-    tables = overoptimization_tables(simulation)
+    tables = joined([_of_point(simulation, settings.study) for simulation in simulations])
     try:
         write_tables(tables, folder)
-        write_provenance(simulation, folder, time.perf_counter() - started)
+        write_provenance(settings, simulations[0], folder, time.perf_counter() - started)
         if tables.records.empty:
             raise RunError(f"no curve stayed finite, so there is nothing to fit: {folder / 'runs.csv'} says which")
         fits = fits_of(tables, settings)
         write_table(fits, folder / "fits.csv")
         track_results(reporter.tracking, tables.records, fits)
-        write_provenance(simulation, folder, time.perf_counter() - started)
+        write_provenance(settings, simulations[0], folder, time.perf_counter() - started)
         report = redraw(folder)
     except OSError as error:
         raise InputError(f"output={folder}: cannot be written ({error.strerror or error})") from error

@@ -42,6 +42,7 @@ def setting_columns(simulation: Simulation, group: ProxyGroup, optimizer: str, k
     comparisons = settings.comparisons
     pairs = comparisons.group_size * (comparisons.group_size - 1) // 2
     training = comparisons.num - held_out_groups(comparisons.num, comparisons.held_out)
+    learnt = settings.proxy.num_comparisons or training
     return {
         "environment": simulation.world.environment.name,
         "scale": settings.scale,
@@ -50,7 +51,8 @@ def setting_columns(simulation: Simulation, group: ProxyGroup, optimizer: str, k
         "labels": comparisons.labels,
         "policy_params": int(simulation.world.facts["reference"]["total"]),
         "proxy_params": group.artifact.facts["total"],
-        "num_comparisons": training * pairs,
+        "num_comparisons": learnt * pairs,
+        "proxy_epochs": settings.proxy.epochs,
         "label_noise": comparisons.noise,
         "kl_coef": kl_coef,
     }

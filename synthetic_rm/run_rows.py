@@ -58,11 +58,16 @@ def release_row(simulation: Simulation) -> Row:
     }
 
 
+def proxy_name(group: ProxyGroup, seed: int) -> str:
+    """What runs.csv calls one seed of a group of proxies."""
+    return f"proxy-{group.artifact.facts['total']}-s{seed}-{group.artifact.key[:8]}"
+
+
 def proxy_row(group: ProxyGroup, seed: int, factor: float, finite: bool, origin: Mapping[str, Any]) -> Row:
     """One seed of a group of proxies; its seconds are its share of the group's."""
     facts = group.artifact.facts
     return stage_row(group.artifact, origin) | {
-        "run": f"proxy-{facts['total']}-s{seed}-{group.artifact.key[:8]}",
+        "run": proxy_name(group, seed),
         "status": status(finite),
         "seconds": group.artifact.manifest["seconds"] / len(facts["finite"]),
         "learning_rate": facts["learning_rate"],
@@ -105,6 +110,7 @@ def curve_row(simulation: Simulation, group: ProxyGroup, scoring: Artifact, seed
         "params_nonembedding": facts["non_embedding"],
         "recalibration": factor,
         "proxy_seed": seed,
+        "proxy_run": proxy_name(group, seed),
     }
 
 

@@ -3,7 +3,8 @@
 `config.py` makes Hydra groups of these; library users can build them directly. Every default is the laptop preset's.
 """
 
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 LABELS = ("hard", "soft", "sampled", "human")
@@ -80,6 +81,8 @@ class ProxySettings:
     """trunk to start from: a pretrained "backbone" as in the paper, or a fresh one ("scratch")"""
     readout: str = "last"
     """hidden state under the head: the "last" token's as in the paper, or the "mean" over prompt and response"""
+    num_comparisons: int | None = None
+    """groups learnt from, the first of those that are not held out, so that few are among many; null: all of them"""
     epochs: float = 1.0
     batch: int = 64
     """groups in a batch"""
@@ -203,6 +206,9 @@ class Settings:
     """a label of the results; "oracle" and "heavy_tails" alone name experiments without training"""
     output: str = "results/run"
     store: str = "results/store"
+    study: list[dict[str, Any]] = field(default_factory=list)
+    """points that are run one after another and told together, each what it changes: {"proxy.epochs": 4.0, ...};
+    empty: the one point that all other keys say"""
     environment: EnvironmentSettings = field(default_factory=EnvironmentSettings)
     comparisons: ComparisonSettings = field(default_factory=ComparisonSettings)
     proxy: ProxySettings = field(default_factory=ProxySettings)
@@ -220,3 +226,17 @@ def flatten(settings: Any, prefix: str = "") -> dict[str, Any]:
         value, key = getattr(settings, item.name), f"{prefix}{item.name}"
         flat.update(flatten(value, f"{key}.") if is_dataclass(value) else {key: value})
     return flat
+
+
+def varied(settings: Any, changes: Mapping[str, Any]) -> Any:
+    """The settings with the values of some dotted keys replaced."""
+    for key, value in changes.items():
+        head, _, rest = key.partition(".")
+        settings = replace(settings, **{head: varied(getattr(settings, head), {rest: value}) if rest else value})
+    return settings
+
+
+def points_of(settings: Settings) -> list[Settings]:
+    """The points that a run is made of: those of `study`, each without a study, or the settings themselves."""
+    alone = replace(settings, study=[])
+    return [varied(alone, point) for point in settings.study] or [alone]

@@ -66,6 +66,7 @@ def validate(settings: Settings) -> None:
     _at_least(flat, 2, "environment.prompt_tokens", "comparisons.group_size", "environment.build.gold_group_size")
     _at_least(flat, 2, "best_of_n.prompts", "comparisons.num")
     _at_least(flat, 1, "environment.response_tokens", "proxy.seeds", "proxy.batch", "proxy.vmap_width")
+    _at_least(flat, 1, "proxy.num_comparisons")
     _at_least(flat, 3, "best_of_n.samples", "best_of_n.max_n", "best_of_n.points")
     _at_least(flat, 1, "best_of_n.prompts_at_once", "best_of_n.samples_at_once", "best_of_n.table_prompts")
     _at_least(flat, 260, "environment.vocab")
@@ -148,9 +149,14 @@ def _validate_combinations(settings: Settings) -> None:
         f"best_of_n.max_n={largest}: allowed is up to best_of_n.samples={best_of_n.samples}",
     )
     training = settings.comparisons.num - held_out_groups(settings.comparisons.num, settings.comparisons.held_out)
+    learnt = settings.proxy.num_comparisons
     require(
-        settings.proxy.batch <= training,
-        f"proxy.batch={settings.proxy.batch}: allowed is up to the {training} comparisons to train on",
+        learnt is None or learnt <= training,
+        f"proxy.num_comparisons={learnt}: allowed is up to {training}, the comparisons that are not held out",
+    )
+    require(
+        settings.proxy.batch <= (learnt or training),
+        f"proxy.batch={settings.proxy.batch}: allowed is up to the {learnt or training} comparisons to train on",
     )
     require(
         environment.release is None or (environment.data is None),

@@ -124,11 +124,12 @@ class Simulation:
         return Comparisons(drawn, target, weight)  # type: ignore[arg-type]
 
     def comparison_parts(self) -> tuple[Comparisons, Comparisons]:
-        """(training, held-out) comparisons as device arrays."""
+        """(training, held-out) comparisons as device arrays; of the former those that the proxies learn from."""
         stored = load_file(self.comparisons.path / "comparisons.safetensors")
         responses = Responses(*(jnp.asarray(stored[name]) for name in Responses._fields))
         data = Comparisons(responses, jnp.asarray(stored["target"]), jnp.asarray(stored["weight"]))
-        return split_groups(data, self.settings.comparisons.held_out)
+        training, held_out = split_groups(data, self.settings.comparisons.held_out)
+        return jax.tree.map(lambda x: x[: self.settings.proxy.num_comparisons], training), held_out
 
     def proxies(self, size: int) -> ProxyGroup:
         """Train the proxies of one size, every seed from its own start and in its own order."""
@@ -149,6 +150,7 @@ class Simulation:
             "vmap_width": s.vmap_width,
             "dtype": self.settings.runtime.dtype,
         }
+        config |= {} if s.num_comparisons is None else {"num_comparisons": s.num_comparisons}
 
         def make(folder: Path) -> dict[str, Any]:
             training, held_out = self.comparison_parts()

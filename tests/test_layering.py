@@ -23,7 +23,7 @@ FLOORS = {
             "comparisons training",
             "optimizers",
             "settings settings_checks store storekeeping world build checks release simulation measuring"
-            " rl_simulation rl_tables run_rows results learned_world analytic",
+            " rl_simulation rl_tables run_rows results study learned_world analytic",
             "analysis",
             "config experiment analytic_experiment",
         )

@@ -88,6 +88,8 @@ BAD: list[tuple[str, Any]] = [
     ("proxy.epochs", INF),
     ("proxy.batch", 0),
     ("proxy.batch", 27_001),
+    ("proxy.num_comparisons", 0),
+    ("proxy.num_comparisons", 27_001),
     ("proxy.learning_rate", 0.0),
     ("proxy.learning_rate", INF),
     ("proxy.vmap_width", 0),

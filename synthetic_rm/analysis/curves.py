@@ -25,6 +25,7 @@ SETTING = (
     "proxy_params_nonembedding",
     "proxy_init",
     "num_comparisons",
+    "proxy_epochs",
     "label_noise",
     "kl_coef",
 )
