@@ -11,7 +11,7 @@ from synthetic_rm.errors import InputError, require
 from synthetic_rm.results import Tables
 from synthetic_rm.settings import Settings, flatten, points_of
 
-VARIABLE = ("environment.", "comparisons.", "proxy.", "rl.")
+VARIABLE = ("environment.", "comparisons.", "proxy.", "policy.", "rl.")
 """beginnings of the keys that a point may change: all points are measured and fitted alike"""
 
 
@@ -29,18 +29,21 @@ def check_study(settings: Settings, check: Callable[[Settings], None]) -> None:
             known = key in kinds and key.startswith(VARIABLE)
             require(known, f"study[{place}]: {key}: no such key; a point may change those of {groups}")
             kind = kinds[key]
-            require(_is_of(value, kind), f"study[{place}]: {key}={value!r}: allowed is {getattr(kind, '__name__', kind)}")
-    points = points_of(settings)
-    flat = [flatten(point) for point in points]
-    for place, point in enumerate(points):
-        require(flat[place] not in flat[:place], f"study[{place}]: is the same as study[{flat.index(flat[place])}]")
+            require(
+                _is_of(value, kind), f"study[{place}]: {key}={value!r}: allowed is {getattr(kind, '__name__', kind)}"
+            )
+    seen: list[dict[str, Any]] = []
+    for place, settings_of_point in enumerate(points_of(settings)):
+        flat = flatten(settings_of_point)
+        require(flat not in seen, f"study[{place}]: is the same as study[{seen.index(flat) if flat in seen else ''}]")
+        seen.append(flat)
         try:
-            check(point)
+            check(settings_of_point)
         except InputError as error:
             raise InputError(f"study[{place}]: {error}" if settings.study else str(error)) from error
 
 
-def _kinds(group: type, prefix: str = "") -> dict[str, Any]:
+def _kinds(group: Any, prefix: str = "") -> dict[str, Any]:
     """The declared type of every dotted key of a dataclass."""
     kinds: dict[str, Any] = {}
     for name, kind in get_type_hints(group).items():
