@@ -1,6 +1,7 @@
 """Run one experiment: python experiments/run.py +experiment=figure1 scale=laptop output=DIR store=DIR
 
-Exit code 0 when done, 2 for input that cannot be (one line on standard error says why), 1 for anything else.
+Exit code 0 when done, 2 for input that cannot be (one line on standard error says why), 1 for anything else. On
+SIGTERM or Ctrl-C it checkpoints what is under way and ends with 143 or 130; the same command then goes on from there.
 """
 
 import os
@@ -12,9 +13,9 @@ from omegaconf import DictConfig
 
 from synthetic_rm.analytic_experiment import CURVES, run_analytic
 from synthetic_rm.config import ERRORS, one_line, register, to_settings
-from synthetic_rm.errors import InputError, RunError
+from synthetic_rm.errors import InputError, RunError, Stopped
 from synthetic_rm.experiment import run
-from synthetic_rm.runtime import prepare
+from synthetic_rm.runtime import prepare, stoppable
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
@@ -25,7 +26,8 @@ def job(config: DictConfig) -> None:
     try:
         settings = to_settings(config)
         prepare(settings.runtime.threads)
-        (run_analytic if settings.experiment in CURVES else run)(settings)
+        with stoppable():
+            (run_analytic if settings.experiment in CURVES else run)(settings)
     except InputError as error:
         raise SystemExit(refuse(error)) from error
     except RunError as error:
@@ -46,9 +48,9 @@ def main() -> int:
         job()
     except ERRORS as error:
         return refuse(error)
-    except KeyboardInterrupt:
-        print("interrupted; finished stages stay in the store", file=sys.stderr)
-        return 130
+    except (Stopped, KeyboardInterrupt) as error:
+        print("stopped: the same command goes on from what the store has", file=sys.stderr)
+        return int(error.code or 1) if isinstance(error, Stopped) else 130
     return 0
 
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from synthetic_rm.checkpoints import Checkpoints
 from synthetic_rm.comparisons import draw_groups
 from synthetic_rm.environments.reviews.environment import Reviews, train_reviews_tokenizer
 from synthetic_rm.environments.reviews.ratings import DATA_SHA256
@@ -77,7 +78,7 @@ class Builder:
     def tokenizer(self) -> Artifact:
         """Learn the tokenizer on the training split."""
 
-        def make(folder: Path) -> dict[str, Any]:
+        def make(folder: Path, _: Checkpoints) -> dict[str, Any]:
             data = Path(self.settings.data) if self.settings.data else None
             save_tokenizer(train_reviews_tokenizer(data, self.settings.vocab), folder / "tokenizer.json")
             return {}
@@ -99,7 +100,7 @@ class Builder:
         """Train a language model of a size on whole snippets: a backbone, or the start of reference and gold."""
         config = {"size": size, "steps": steps, "batch": self.build.batch, "seed": self.build.seed, "dtype": self.dtype}
 
-        def make(folder: Path) -> dict[str, Any]:
+        def make(folder: Path, checkpoints: Checkpoints) -> dict[str, Any]:
             network = network_for(size, environment.vocab, self.dtype)
             rows = token_rows(environment.demonstrations("train"), response_only=False)
             with self.reporter.bar(f"language model {size:,}", steps, "steps") as bar:
@@ -112,6 +113,7 @@ class Builder:
                     batch=self.build.batch,
                     learning_rate=learning_rate(network),
                     on_chunk=bar.losses,
+                    checkpoints=checkpoints,
                 )
             params = jax.tree.map(lambda x: x[0], result.params)
             save_params(folder / "params.safetensors", params)
@@ -131,7 +133,7 @@ class Builder:
         build = self.build
         config = {"size": build.reference_size, "epochs": build.sft_epochs, "batch": build.batch, "seed": build.seed}
 
-        def make(folder: Path) -> dict[str, Any]:
+        def make(folder: Path, checkpoints: Checkpoints) -> dict[str, Any]:
             network = network_for(build.reference_size, environment.vocab, self.dtype)
             rows = token_rows(environment.demonstrations("train"), response_only=True)
             steps = max(1, int(build.sft_epochs * rows.tokens.shape[0]) // build.batch)
@@ -145,6 +147,7 @@ class Builder:
                     batch=build.batch,
                     learning_rate=SFT_RATE * learning_rate(network),
                     on_chunk=bar.losses,
+                    checkpoints=checkpoints,
                 )
             params = jax.tree.map(lambda x: x[0], result.params)
             save_params(folder / "params.safetensors", params)
@@ -167,7 +170,7 @@ class Builder:
             if key.startswith("gold_") or key == "calibration_samples"
         } | {"seed": build.seed}
 
-        def make(folder: Path) -> dict[str, Any]:
+        def make(folder: Path, checkpoints: Checkpoints) -> dict[str, Any]:
             network = network_for(build.gold_size, environment.vocab, self.dtype)
             trunk = load_params(backbone.path / "params.safetensors", abstract_trunk(network))
             start = init_reward(network, jax.random.key(build.seed), trunk)
@@ -190,6 +193,7 @@ class Builder:
                     learning_rate=build.gold_learning_rate,
                     readout=build.gold_readout,  # type: ignore[arg-type]
                     on_chunk=bar.losses,
+                    checkpoints=checkpoints,
                 )
             params = jax.tree.map(lambda x: x[0], result.params)
             save_params(folder / "params.safetensors", params)

@@ -9,6 +9,10 @@ class RunError(RuntimeError):
     """A run that ended without a result though its input was good: one line, exit code 1."""
 
 
+class Stopped(SystemExit):
+    """The process was asked to end, and what was under way is safe; its code is 128 and the signal's number."""
+
+
 def require(condition: bool, message: str) -> None:
     """Raise `InputError(message)` unless `condition` holds."""
     if not condition:

@@ -32,7 +32,7 @@ from synthetic_rm.study import joined
 from synthetic_rm.trackers import open_tracking
 from synthetic_rm.tracking import PACKAGES, Tracking, check_installed, numbers
 
-FREE = ("output", "store", "runtime.threads", "runtime.progress")
+FREE = ("output", "store", "runtime.threads", "runtime.progress", "runtime.checkpoint_seconds")
 """Keys that, like those of `tracking`, may differ without changing a result."""
 
 
@@ -183,7 +183,7 @@ def _run(settings: Settings, reporter: Reporter) -> Path:
     device = jax.devices()[0]
     origin = describe(f"{device.platform}: {device.device_kind}")
     origin["data_sha256"] = ratings_sha256(settings.environment)
-    store = Store(Path(settings.store), origin, reporter)
+    store = Store(Path(settings.store), origin, reporter, settings.runtime.checkpoint_seconds)
     simulations = [Simulation(point, store, reporter) for point in points_of(settings)]
     for simulation in simulations:
         check_environment(simulation.settings, simulation.environment)

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from synthetic_rm.checkpoints import Checkpoints
 from synthetic_rm.optimizers.grpo import DR_GRPO, GRPO
 from synthetic_rm.optimizers.measure_rl import Measurement, measure_policy
 from synthetic_rm.optimizers.ppo import PPO
@@ -97,7 +98,7 @@ def _optimized_group(simulation: Simulation, group: ProxyGroup, bar: Bar) -> RLG
     }
     watched = _Watched(settings.rl, bar, group.artifact.facts["total"])
 
-    def make(folder: Path) -> dict[str, Any]:
+    def make(folder: Path, checkpoints: Checkpoints) -> dict[str, Any]:
         scores = simulation.proxy_scores(group)[: settings.rl.proxy_seeds].astype(np.float64)
         means, deviations = scores.mean((1, 2)), scores.std((1, 2))
         lanes = [

@@ -181,6 +181,8 @@ class RuntimeSettings:
     dtype: str = "float32"
     """type of matrix products; sums stay float32"""
     progress: bool = True
+    checkpoint_seconds: float | None = 60.0
+    """between two checkpoints of a stage's loop; null: only where the process is asked to stop"""
 
 
 @dataclass(frozen=True)

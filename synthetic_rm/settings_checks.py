@@ -63,6 +63,7 @@ def validate(settings: Settings) -> None:
     positive = [f"environment.build.{f.name}" for f in fields(BuildSettings) if f.type in (int, "int")]
     _at_least(flat, 1, *(key for key in positive if not key.endswith("seed")))
     _at_least(flat, 0, "environment.build.seed", "comparisons.seed", "best_of_n.seed", "runtime.threads")
+    _at_least(flat, 0, "runtime.checkpoint_seconds")
     _at_least(flat, 2, "environment.prompt_tokens", "comparisons.group_size", "environment.build.gold_group_size")
     _at_least(flat, 2, "best_of_n.prompts", "comparisons.num")
     _at_least(flat, 1, "environment.response_tokens", "proxy.seeds", "proxy.batch", "proxy.vmap_width")

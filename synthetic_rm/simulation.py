@@ -11,6 +11,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from synthetic_rm.build import Builder
+from synthetic_rm.checkpoints import Checkpoints
 from synthetic_rm.checks import check_prompts
 from synthetic_rm.comparisons import draw_groups, held_out_groups, label_by_scores, split_groups
 from synthetic_rm.environments.reviews.environment import Reviews
@@ -69,7 +70,7 @@ class Simulation:
         settings, world = self.settings.comparisons, self.world
         config = {**asdict(settings), "dtype": self.settings.runtime.dtype}
 
-        def make(folder: Path) -> dict[str, Any]:
+        def make(folder: Path, checkpoints: Checkpoints) -> dict[str, Any]:
             data = self._human_comparisons() if settings.labels == "human" else self._gold_comparisons()
             arrays = {
                 **{name: np.asarray(value) for name, value in data.responses._asdict().items()},
@@ -152,7 +153,7 @@ class Simulation:
         }
         config |= {} if s.num_comparisons is None else {"num_comparisons": s.num_comparisons}
 
-        def make(folder: Path) -> dict[str, Any]:
+        def make(folder: Path, checkpoints: Checkpoints) -> dict[str, Any]:
             training, held_out = self.comparison_parts()
             trunk = world.backbones[size] if s.init == "backbone" else None
             starts = [init_reward(network, jax.random.key(1000 + seed), trunk) for seed in range(s.seeds)]
@@ -170,6 +171,7 @@ class Simulation:
                     readout=s.readout,  # type: ignore[arg-type]
                     width=s.vmap_width,
                     on_chunk=bar.losses,
+                    checkpoints=checkpoints,
                 )
             save_params(folder / "params.safetensors", result.params)
             members = [jax.tree.map(lambda x, i=i: x[i], result.params) for i in range(s.seeds)]
@@ -210,7 +212,7 @@ class Simulation:
             "dtype": self.settings.runtime.dtype,
         }
 
-        def make(folder: Path) -> dict[str, Any]:
+        def make(folder: Path, checkpoints: Checkpoints) -> dict[str, Any]:
             prompts = self.eval_prompts()
             total = len(prompts) * s.samples
             with self.reporter.bar("pool", total, "samples") as bar:
@@ -239,7 +241,7 @@ class Simulation:
     def pool_scores(self, members: Any, title: str, parents: list[str]) -> Artifact:
         """Scores of reward models (leading axis [members]) over the pool, as `scores.npy` [members, prompts, N]."""
 
-        def make(folder: Path) -> dict[str, Any]:
+        def make(folder: Path, checkpoints: Checkpoints) -> dict[str, Any]:
             pool, identity = self.open_pool(), np.load(self.pool.path / "identity.npy", allow_pickle=False)
             with self.reporter.bar(title, pool.length.size, "samples") as bar:
                 scores = score_pool(members, pool, identity, folder / "scores.npy", on_chunk=bar.advance)

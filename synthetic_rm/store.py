@@ -2,6 +2,7 @@
 
     store/<stage>/<first 20 digits of the key>/manifest.json and the stage's files
     store/<stage>/<first 20 digits of the key>.failed.json where the last attempt at a stage failed
+    store/<stage>/<first 20 digits of the key>.progress/ its checkpoints, until it is finished (see `checkpoints`)
 
 The key is the SHA-256 of the stage's name and version, its configuration, and the keys of its parents. A stage is
 made in a folder of another name and renamed when it is whole, so what has its final name is complete. Who makes a
@@ -11,7 +12,6 @@ stage holds its lock; others that want it wait and find it made. The system give
 import json
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -22,9 +22,11 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
+from synthetic_rm.checkpoints import EVERY, Checkpoints
 from synthetic_rm.errors import InputError, require
 from synthetic_rm.progress import Reporter
 from synthetic_rm.provenance import digest, file_digest
+from synthetic_rm.runtime import safe_to_stop_within, stop_if_asked
 from synthetic_rm.tracking import numbers
 
 VERSIONS = {
@@ -44,7 +46,10 @@ REMEDY = "remove that folder and run again"
 HASHED = 64 << 20
 """bytes up to which a reused file's content is checked, some tens of milliseconds at most; larger ones by their size"""
 PATIENCE = 1.0
-"""seconds after which it is told that another process is waited for"""
+"""seconds between two looks at whether another process is done; after the first it is told"""
+Make = Callable[[Path, Checkpoints], Mapping[str, Any]]
+"""writes a stage's files into the folder it is given and returns its facts (plain numbers); what it leaves in the
+checkpoints it finds there again after an interruption"""
 
 
 @dataclass(frozen=True)
@@ -70,29 +75,33 @@ class Store:
     origin: Mapping[str, Any]
     reporter: Reporter = field(default_factory=lambda: Reporter(False))
     """told what is waited for, and the numbers of every stage"""
+    checkpoint_seconds: float | None = EVERY
+    """between two checkpoints of a loop; None: only where the process is asked to stop"""
 
     def get(
         self,
         stage: str,
         config: Mapping[str, Any],
         parents: Sequence[str],
-        make: Callable[[Path], Mapping[str, Any]],
+        make: Make,
     ) -> Artifact:
         """The artifact of this stage, made by `make` if it is not there yet, by one process alone.
 
         Args:
             config: plain values that, with the parents' keys, determine the result.
-            make: writes the stage's files into the folder it is given and returns its facts (plain numbers).
+            make: makes the stage; it gives way to a signal to end where its loops do, or when it is done.
         Raises:
-            InputError: the store cannot be written, or holds a damaged artifact.
+            InputError: the store cannot be written, or holds a damaged artifact or another stage's checkpoints.
+            Stopped: the process was asked to end.
         """
         identity = {"stage": stage, "version": VERSIONS[stage], "config": dict(config), "parents": list(parents)}
         artifact = self._found_or_made(identity, make)
+        stop_if_asked()
         told = {"seconds": artifact.manifest["seconds"], "reused": artifact.reused, **numbers(artifact.facts)}
         self.reporter.tracking.log(f"{stage}-{artifact.key[:8]}", 0, told)
         return artifact
 
-    def _found_or_made(self, identity: Mapping[str, Any], make: Callable[[Path], Mapping[str, Any]]) -> Artifact:
+    def _found_or_made(self, identity: Mapping[str, Any], make: Make) -> Artifact:
         key = digest(identity)
         path = self.root / identity["stage"] / key[:20]
         if os.path.exists(path):
@@ -102,7 +111,8 @@ class Store:
             with self._alone(path):
                 if os.path.exists(path):
                     return find(path, key)
-                self._make(identity, path, key, make)
+                with safe_to_stop_within():
+                    self._make(identity, path, key, make)
         except OSError as error:
             raise InputError(f"store={self.root}: cannot be written ({error.strerror or error})") from error
         return Artifact(path, key, read_manifest(path, key), reused=False)
@@ -110,12 +120,15 @@ class Store:
     @contextmanager
     def _alone(self, path: Path) -> Iterator[None]:
         """Hold the lock of a stage; the lock's file goes with it."""
-        lock = lock_of(path)
-        try:
-            lock.acquire(timeout=PATIENCE)
-        except Timeout:
-            self.reporter.say(f"waiting for another process that makes {path.parent.name} {path.name[:8]}")
-            lock.acquire()
+        lock, told = lock_of(path), False
+        while not lock.is_locked:
+            try:
+                lock.acquire(timeout=PATIENCE)
+            except Timeout:
+                stop_if_asked()
+                if not told:
+                    self.reporter.say(f"waiting for another process that makes {path.parent.name} {path.name[:8]}")
+                told = True
         try:
             yield
         finally:
@@ -123,29 +136,34 @@ class Store:
                 os.unlink(lock.lock_file)
             lock.release()
 
-    def _make(
-        self, identity: Mapping[str, Any], path: Path, key: str, make: Callable[[Path], Mapping[str, Any]]
-    ) -> None:
-        """Make a stage whose lock is held, or leave a record of how it failed."""
+    def _make(self, identity: Mapping[str, Any], path: Path, key: str, make: Make) -> None:
+        """Make a stage whose lock is held, or leave its checkpoints and a record of how it failed."""
         for left in leftovers(path):
             shutil.rmtree(left, ignore_errors=True)
+        progress = progress_of(path)
+        checkpoints = Checkpoints(progress, {**identity, "key": key}, self.checkpoint_seconds, self.reporter.say)
+        if progress.exists() and not checkpoints.written:
+            self.reporter.say(f"{path.parent.name} {key[:8]} was begun and left no good checkpoint: it starts anew")
         scratch = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
         scratch.mkdir()
-        started = time.perf_counter()
         manifest = {**identity, "key": key, "vmap_width": identity["config"].get("vmap_width", 1), **self.origin}
         try:
-            facts = dict(make(scratch))
+            facts = dict(make(scratch, checkpoints))
             manifest |= {"status": status(facts.get("finite", True)), "facts": facts}
             manifest["files"] = {p.name: [p.stat().st_size, file_digest(p)] for p in sorted(scratch.iterdir())}
-            write_manifest(scratch / "manifest.json", manifest, started)
+            write_manifest(scratch / "manifest.json", manifest, checkpoints.seconds)
             publish(scratch, path)
             failure_of(path).unlink(missing_ok=True)
+            shutil.rmtree(progress, ignore_errors=True)
         except BaseException as error:
+            checkpoints.flush()
+            if not checkpoints.written:
+                shutil.rmtree(progress, ignore_errors=True)
             ended = "failed" if isinstance(error, Exception) else "interrupted"
             told = " ".join(f"{type(error).__name__}: {error}".split())
             manifest |= {"status": ended, "error": told[:500], "facts": {}, "files": {}}
             with suppress(OSError):
-                write_manifest(failure_of(path), manifest, started)
+                write_manifest(failure_of(path), manifest, checkpoints.seconds)
             raise
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -161,14 +179,19 @@ def failure_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.failed.json")
 
 
+def progress_of(path: Path) -> Path:
+    """Where the checkpoints of the stage with this folder lie until it is finished."""
+    return path.with_name(f"{path.name}.progress")
+
+
 def leftovers(path: Path) -> list[Path]:
     """What processes that were killed left of the stage with this folder; asked for by who holds its lock."""
     return sorted(path.parent.glob(f".{path.name}-*"))
 
 
-def write_manifest(path: Path, manifest: Mapping[str, Any], started: float) -> None:
-    """Write a manifest, whole or not at all, with the seconds since `started`."""
-    text = json.dumps({**manifest, "seconds": round(time.perf_counter() - started, 3)}, indent=1, sort_keys=True)
+def write_manifest(path: Path, manifest: Mapping[str, Any], seconds: float) -> None:
+    """Write a manifest, whole or not at all, with the seconds that its stage took, those before interruptions too."""
+    text = json.dumps({**manifest, "seconds": round(seconds, 3)}, indent=1, sort_keys=True)
     scratch = path.with_name(f".{path.name}.new")
     scratch.write_text(text + "\n")
     os.replace(scratch, path)

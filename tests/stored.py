@@ -1,12 +1,13 @@
 """Small stages of a store, made by the real one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from synthetic_rm.store import Artifact, Store
+from synthetic_rm.checkpoints import Checkpoints
+from synthetic_rm.store import Artifact, Make, Store
 from synthetic_rm.storekeeping import Entry
 
 ORIGIN = {"commit": "0123abcd", "device": "cpu: test", "versions": {"python": "3.11.9", "jax": "0.10.2"}}
@@ -19,14 +20,14 @@ class Maker:
     def __init__(self, content: bytes = b"weights" * 100):
         self.content, self.calls = content, 0
 
-    def __call__(self, folder: Path) -> Mapping[str, Any]:
+    def __call__(self, folder: Path, checkpoints: Checkpoints | None = None) -> Mapping[str, Any]:
         self.calls += 1
         (folder / "params.bin").write_bytes(self.content)
         (folder / "notes.txt").write_text("ten words")
         return {"loss": 0.5, "finite": [True, False]}
 
 
-def get(root: Path, make: Callable[[Path], Mapping[str, Any]] | None = None, **changes: Any) -> Artifact:
+def get(root: Path, make: Make | None = None, **changes: Any) -> Artifact:
     asked = {"stage": "proxy", "config": CONFIG, "parents": ["a", "b"]} | changes
     return Store(root, ORIGIN).get(asked["stage"], asked["config"], asked["parents"], make or Maker())
 
@@ -36,7 +37,7 @@ def listing(root: Path) -> dict[str, bytes | None]:
 
 
 def made(root: Path, stage: str, *parents: str, content: bytes = b"weights" * 100, **config: object) -> Artifact:
-    def make(folder: Path) -> dict[str, object]:
+    def make(folder: Path, _: Checkpoints) -> dict[str, object]:
         (folder / "params.bin").write_bytes(content)
         return {"loss": 0.5}
 
@@ -44,7 +45,7 @@ def made(root: Path, stage: str, *parents: str, content: bytes = b"weights" * 10
 
 
 def failed(root: Path, stage: str) -> None:
-    def fail(folder: Path) -> dict[str, object]:
+    def fail(folder: Path, _: Checkpoints) -> dict[str, object]:
         raise RuntimeError("diverged")
 
     with pytest.raises(RuntimeError):

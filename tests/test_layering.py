@@ -16,7 +16,7 @@ FLOORS = {
         (
             "types errors tracking trackers progress runtime provenance",
             "divergences finite_support quantile_policies tails token_kl estimators losses advantages policy_losses "
-            "recalibration weights packing",
+            "recalibration weights packing checkpoints snapshots",
             "networks ladder sampling",
             "policies rewards scoring",
             "environments",

@@ -277,6 +277,7 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "fit.held_out_kl": st.floats(0.1, 20),
     "runtime.dtype": st.sampled_from(DTYPES),
     "runtime.progress": st.booleans(),
+    "runtime.checkpoint_seconds": st.none() | st.floats(0, 1e6),
 }
 
 

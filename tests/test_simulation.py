@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from synthetic_rm.provenance import digest
 from synthetic_rm.results import best_of_n_tables
 from synthetic_rm.scoring import score
 from synthetic_rm.settings import EnvironmentSettings
-from synthetic_rm.store import Artifact, Store
+from synthetic_rm.store import Artifact, Make, Store
 from synthetic_rm.types import Responses
 from synthetic_rm.world import assemble
 
@@ -155,9 +155,7 @@ class KeyStore(Store):
 
     keys: dict[str, str] = dataclasses.field(default_factory=dict)
 
-    def get(
-        self, stage: str, config: Mapping[str, Any], parents: Sequence[str], make: Callable[[Path], Mapping[str, Any]]
-    ) -> Artifact:
+    def get(self, stage: str, config: Mapping[str, Any], parents: Sequence[str], make: Make) -> Artifact:
         key = digest([stage, dict(config), list(parents)])
         name = f"{stage} of gold" if "gold" in parents else stage
         self.keys[name] = key
@@ -178,6 +176,7 @@ def keys_of(made: Made, changes: dict[str, Any]) -> dict[str, str]:
 PROXY, COMPARISONS, POOL = {"proxy", "scores"}, {"comparisons", "proxy", "scores"}, {"pool", "scores", "scores of gold"}
 CHANGES: list[tuple[dict[str, Any], set[str]]] = [
     ({"output": "elsewhere", "store": "elsewhere", "runtime.threads": 1, "runtime.progress": True}, set()),
+    ({"runtime.checkpoint_seconds": 1.0}, set()),
     ({"scale": "other", "experiment": "other"}, set()),
     ({"fit.resamples": 500, "fit.level": 0.9, "fit.held_out_kl": 2.0}, set()),
     ({"best_of_n.points": 9}, set()),

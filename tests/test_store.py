@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from stored import CONFIG, ORIGIN, Maker, get, listing
 
 from synthetic_rm import store as module
+from synthetic_rm.checkpoints import Checkpoints
 from synthetic_rm.errors import InputError
 from synthetic_rm.provenance import file_digest
 
@@ -77,7 +78,7 @@ def test_the_manifest_tells_what_was_made_and_from_what(tmp_path: Path) -> None:
 def test_a_stage_that_fails_leaves_the_record_of_it_and_blocks_nothing(
     tmp_path: Path, error: BaseException, ended: str
 ) -> None:
-    def fail(folder: Path) -> Mapping[str, Any]:
+    def fail(folder: Path, _: Checkpoints) -> Mapping[str, Any]:
         (folder / "params.bin").write_bytes(b"half")
         raise error
 
@@ -97,20 +98,20 @@ def test_a_stage_that_fails_leaves_the_record_of_it_and_blocks_nothing(
 
 def test_facts_that_are_not_plain_are_recorded_and_not_stored(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
-        get(tmp_path, lambda folder: {"loss": object()})
+        get(tmp_path, lambda folder, _: {"loss": object()})
     assert [path.suffixes for path in tmp_path.glob("proxy/*")] == [[".failed", ".json"]]
 
 
 def test_the_manifest_tells_vmap_width_and_whether_all_stayed_finite(tmp_path: Path) -> None:
-    alone, six = get(tmp_path), get(tmp_path, lambda _: {"finite": [True, True]}, config={"vmap_width": 6})
+    alone, six = get(tmp_path), get(tmp_path, lambda *_: {"finite": [True, True]}, config={"vmap_width": 6})
     assert (alone.manifest["vmap_width"], six.manifest["vmap_width"]) == (1, 6)
-    lost = get(tmp_path, lambda _: {"finite": [True, False]}, config={})
+    lost = get(tmp_path, lambda *_: {"finite": [True, False]}, config={})
     assert [made.manifest["status"] for made in (alone, six, lost)] == ["nonfinite", "ok", "nonfinite"]
     assert get(tmp_path, config={}).reused  # a stage with a lost seed is a finished one
 
 
 def test_a_stage_may_ask_for_another_while_it_is_made(tmp_path: Path) -> None:
-    def make(folder: Path) -> Mapping[str, Any]:
+    def make(folder: Path, _: Checkpoints) -> Mapping[str, Any]:
         return Maker()(folder) | {"inner": get(tmp_path, config={"inner": True}).key}
 
     assert get(tmp_path, make).facts["inner"] == get(tmp_path, config={"inner": True}).key
@@ -208,7 +209,7 @@ def test_finding_a_small_stage_again_takes_milliseconds(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_is_full_is_told_and_leaves_nothing(tmp_path: Path) -> None:
-    def full(folder: Path) -> Mapping[str, Any]:
+    def full(folder: Path, _: Checkpoints) -> Mapping[str, Any]:
         (folder / "params.bin").write_bytes(b"half")
         raise OSError(28, "No space left on device")
 

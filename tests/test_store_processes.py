@@ -26,7 +26,7 @@ def wait_for(pattern):
     while not list(root.glob(pattern)) and time.monotonic() < deadline:
         time.sleep(0.01)
 
-def make(folder):
+def make(folder, checkpoints):
     (folder / "params.bin").write_bytes(me.encode() * 1000)
     (root / f"making-{me}").touch()
     if mode == "exit":

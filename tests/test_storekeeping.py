@@ -133,7 +133,7 @@ import os, sys, time
 from pathlib import Path
 from synthetic_rm.store import Store
 
-def make(folder):
+def make(folder, checkpoints):
     (folder / "half.bin").write_bytes(b"half")
     print("making", flush=True)
     time.sleep(60)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from synthetic_rm.checkpoints import UNSAVED, Checkpoints
 from synthetic_rm.errors import require
 from synthetic_rm.runtime import concurrently
 from synthetic_rm.types import Array, Params
@@ -140,6 +141,7 @@ def train(
     chunk: int = 50,
     at_once: int | None = None,
     on_chunk: OnChunk | None = None,
+    checkpoints: Checkpoints = UNSAVED,
 ) -> TrainResult:
     """Minimise `loss` from `params` along `plan`.
 
@@ -151,9 +153,11 @@ def train(
         width: seeds under one vmap; groups of so many run side by side on the processors there are.
         chunk: steps between returns to the host.
         at_once: most rows of a batch that go through the loss together; none: all. The parts of a batch are equal.
-        on_chunk: called after every chunk of every group, from the group's own thread.
+        on_chunk: called after every chunk of every group, from the group's own thread; what was done before an
+            interruption is one chunk.
+        checkpoints: where every group's state is kept after a chunk, and found again.
     Raises:
-        InputError: a plan without seeds or steps.
+        InputError: a plan without seeds or steps, or checkpoints of another configuration.
     """
     seeds, steps, batch = plan.shape
     require(seeds >= 1 and steps >= 1, f"plan of seeds={seeds}, steps={steps}: allowed is 1 or more of both")
@@ -170,14 +174,21 @@ def train(
         members = group.stop - group.start
         tx = jax.vmap(gradient_transformation().init)(start_params)
         state = TrainState(start_params, tx, jnp.zeros(members, jnp.int32), jnp.ones(members, bool))
-        losses = []
-        for start in range(0, chunks * size, size):
+        losses, done = np.empty((members, 0), np.float32), 0
+        loop = checkpoints.loop(f"seeds-{first}")
+        if saved := loop.restore(state):
+            state, losses, done = jax.tree.map(jnp.asarray, saved.state), saved.arrays["losses"], saved.step
+            if on_chunk is not None:
+                on_chunk(range(first, group.stop), min(done, steps), losses)
+        for start in range(done, chunks * size, size):
             part = jnp.asarray(padded[group, start : start + size])
             state, values = run_chunk(state, data, part, jnp.asarray(peak[group]), total, loss=loss, parts=parts)
-            losses.append(np.asarray(values)[:, : max(0, steps - start)])
+            new, done = np.asarray(values)[:, : max(0, steps - start)], start + size
+            losses = np.concatenate([losses, new], axis=1)
             if on_chunk is not None:
-                on_chunk(range(first, group.stop), min(start + size, steps), losses[-1])
-        return state.params, np.concatenate(losses, axis=1), np.asarray(state.alive)
+                on_chunk(range(first, group.stop), min(done, steps), new)
+            loop.save(done, state, {"losses": losses}, constant=done == chunks * size)
+        return state.params, losses, np.asarray(state.alive)
 
     groups = list(concurrently(train_group, range(0, seeds, width)))
     trained = jax.tree.map(lambda *x: jnp.concatenate(x), *(group[0] for group in groups))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from synthetic_rm.checkpoints import UNSAVED, Checkpoints
 from synthetic_rm.errors import require
 from synthetic_rm.losses import pair_accuracy, ranking_loss
 from synthetic_rm.rewards.neural import Readout, raw_scores
@@ -56,6 +57,7 @@ def train_reward(
     readout: Readout = "last",
     width: int = 1,
     on_chunk: OnChunk | None = None,
+    checkpoints: Checkpoints = UNSAVED,
 ) -> TrainResult:
     """Train reward models from params [seeds, ...], every seed with its own order of the same comparisons.
 
@@ -79,6 +81,7 @@ def train_reward(
         width=width,
         at_once=max(1, rows_at_once() // comparisons.responses.length.shape[1]),
         on_chunk=on_chunk,
+        checkpoints=checkpoints,
     )
 
 

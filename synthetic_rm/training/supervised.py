@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from synthetic_rm.checkpoints import UNSAVED, Checkpoints
 from synthetic_rm.losses import next_token_loss
 from synthetic_rm.scoring import rows_at_once
 from synthetic_rm.training.loop import Loss, OnChunk, TrainResult, batch_plan, train
@@ -58,12 +59,22 @@ def train_language_model(
     batch: int,
     learning_rate: float,
     on_chunk: OnChunk | None = None,
+    checkpoints: Checkpoints = UNSAVED,
 ) -> TrainResult:
     """Train one language model from `params` (without a seed axis; the result has one of length 1)."""
     rng = np.random.default_rng(seed)
     plan = batch_plan(rng, rows.tokens.shape[0], batch, steps)[None]
     stacked = jax.tree.map(lambda x: x[None], params)
-    return train(_batch_loss(network), stacked, rows, plan, learning_rate, at_once=rows_at_once(), on_chunk=on_chunk)
+    return train(
+        _batch_loss(network),
+        stacked,
+        rows,
+        plan,
+        learning_rate,
+        at_once=rows_at_once(),
+        on_chunk=on_chunk,
+        checkpoints=checkpoints,
+    )
 
 
 @cache
