@@ -18,7 +18,7 @@ from synthetic_rm.optimizers.measure_rl import Measurement, measure_policy
 from synthetic_rm.optimizers.ppo import PPO
 from synthetic_rm.optimizers.reinforce import RLOO
 from synthetic_rm.optimizers.rl import Hyper, Metrics, Program
-from synthetic_rm.optimizers.rl_run import Course, Lane, LaneResult, optimize
+from synthetic_rm.optimizers.rl_run import Course, Lane, LaneResult, Point, optimize
 from synthetic_rm.progress import Bar
 from synthetic_rm.rewards.neural import init_reward, neural_reward
 from synthetic_rm.runtime import concurrently
@@ -31,8 +31,6 @@ from synthetic_rm.weights import save_params
 
 METHODS = {method.name: method for method in (PPO, RLOO, GRPO, DR_GRPO)}
 Arrays = dict[str, np.ndarray]
-Point = tuple[int, Arrays]
-"""updates made, and what was measured then"""
 
 
 class RunSeeds(NamedTuple):
@@ -105,8 +103,8 @@ def _optimized_group(simulation: Simulation, group: ProxyGroup, bar: Bar) -> RLG
             _lane(simulation, group, seeds, float(means[seeds.proxy]), float(deviations[seeds.proxy]))
             for seeds in run_seeds(settings.rl)
         ]
-        found, points = _optimize(simulation, group, lanes, watched)
-        save_file(_point_arrays(points), folder / "points.safetensors")
+        found = _optimize(simulation, group, lanes, watched, checkpoints)
+        save_file(_point_arrays([result.points for result in found]), folder / "points.safetensors")
         save_file(_history_arrays(found), folder / "history.safetensors")
         save_params(folder / "policies.safetensors", jax.tree.map(lambda *x: np.stack(x), *(r.params for r in found)))
         return {
@@ -160,15 +158,14 @@ def _program(simulation: Simulation, proxy_network: Network) -> Program:
 
 
 def _optimize(
-    simulation: Simulation, group: ProxyGroup, lanes: list[Lane], watched: "_Watched"
-) -> tuple[list[LaneResult], dict[int, list[Point]]]:
-    """Run the lanes; what was measured of each: (updates made, measurement)."""
+    simulation: Simulation, group: ProxyGroup, lanes: list[Lane], watched: "_Watched", checkpoints: Checkpoints
+) -> list[LaneResult]:
+    """Run the lanes; every point's figures are those of `_figures`."""
     rl, world = simulation.settings.rl, simulation.world
     prompts, held_out = world.environment.prompts("train"), simulation.eval_prompts()
-    points: dict[int, list[Point]] = defaultdict(list)
     key = jax.random.fold_in(jax.random.key(6000 + rl.seed), group.size)
 
-    def on_point(lane: int, step: int, params: Params) -> None:
+    def on_point(lane: int, step: int, params: Params) -> Arrays:
         measured = measure_policy(
             world.reference,
             params,
@@ -180,13 +177,13 @@ def _optimize(
             proxy=lanes[lane].proxy,
             gold=world.gold,
         )
-        points[lane].append((step, _figures(measured)))
         watched.measured(lane, measured)
+        return _figures(measured)
 
     text: TokenRows | None = None
     if rl.ptx_coef > 0:
         text = token_rows(world.environment.demonstrations("train"), response_only=True)
-    found = optimize(
+    return optimize(
         _program(simulation, group.network),
         world.reference_params,
         prompts,
@@ -196,8 +193,8 @@ def _optimize(
         ptx=text,
         on_point=on_point,
         on_chunk=watched.chunk,
+        checkpoints=checkpoints,
     )
-    return found, points
 
 
 def _figures(measured: Measurement) -> Arrays:
@@ -207,9 +204,8 @@ def _figures(measured: Measurement) -> Arrays:
     return {name: np.asarray(x) for name, x in named.items() if name not in ("summary", "first")}
 
 
-def _point_arrays(points: dict[int, list[Point]]) -> Arrays:
-    most = max(len(found) for found in points.values())
-    runs = [points[lane] for lane in sorted(points)]
+def _point_arrays(runs: list[list[Point]]) -> Arrays:
+    most = max(len(run) for run in runs)
     arrays = {"step": np.array([[step for step, _ in run] + [-1] * (most - len(run)) for run in runs], np.int32)}
     for name, like in runs[0][0][1].items():
         padded = [[figures[name] for _, figures in run] + [np.zeros_like(like)] * (most - len(run)) for run in runs]

@@ -1,13 +1,15 @@
 """F6: the host's side of policy gradient: lanes run in chunks and are shown at even distances from the reference."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from synthetic_rm.checkpoints import UNSAVED, Checkpoints
 from synthetic_rm.errors import require
 from synthetic_rm.optimizers.rl import Hyper, Metrics, Program, RLState
 from synthetic_rm.optimizers.rl_step import init_state, run_chunk
@@ -41,6 +43,11 @@ class Course(NamedTuple):
     """iterations: a lane that reached no new point for so many is shown all the same"""
 
 
+Figures = Mapping[str, np.ndarray]
+Point = tuple[int, Figures]
+"""updates made, and what was measured then"""
+
+
 class LaneResult(NamedTuple):
     status: str
     """"kl_budget", "max_steps", "collapsed" or "nonfinite\""""
@@ -48,10 +55,12 @@ class LaneResult(NamedTuple):
     """of the policy last shown; of a lane that was not finite, the last finite one"""
     history: Metrics
     """of every iteration: numpy [steps]"""
+    points: list[Point]
+    """what `on_point` gave, in its order"""
 
 
-OnPoint = Callable[[int, int, Params], None]
-"""(lane, updates made, policy): what measures is called here, and gives nothing back that a lane could depend on."""
+OnPoint = Callable[[int, int, Params], Figures | None]
+"""(lane, updates made, policy) -> what was measured then: kept and given back, nothing depends on it."""
 OnChunk = Callable[[int, Metrics], None]
 """(lane, metrics of the chunk's iterations)"""
 
@@ -63,6 +72,7 @@ class _Progress:
         self.course, self.status = course, ""
         self.next_point, self.last_shown = course.spacing, 0
         self.chunks: list[Metrics] = []
+        self.points: list[Point] = []
         self.steps = 0
 
     @property
@@ -95,6 +105,37 @@ class _Progress:
             self.next_point = max(self.next_point, self.course.spacing * (passed + 1))
         return shown
 
+    def measured(self, step: int, found: Figures | None) -> None:
+        """Keep what was measured of the policy after so many updates."""
+        if found is not None:
+            self.points.append((step, found))
+
+    @property
+    def history(self) -> Metrics:
+        """Of every iteration so far."""
+        return jax.tree.map(lambda *x: np.concatenate(x), *self.chunks)
+
+    def arrays(self, lane: int) -> dict[str, np.ndarray]:
+        """What `resume` needs, under names that begin with the lane."""
+        named: dict[str, Any] = {"chunks": np.array([len(chunk.kl) for chunk in self.chunks])}
+        named |= {f"history.{name}": values for name, values in self.history._asdict().items()}
+        named |= {f"points.{step}.{name}": x for step, found in self.points for name, x in found.items()}
+        return {f"{lane}.{name}": np.asarray(x) for name, x in named.items()}
+
+    def resume(self, lane: int, arrays: Figures, alive: bool) -> None:
+        """Take every chunk of an earlier process again, and what it measured."""
+        mine = {name.removeprefix(f"{lane}."): x for name, x in arrays.items() if name.startswith(f"{lane}.")}
+        ends = np.cumsum(mine["chunks"]).tolist()
+        for start, end in zip([0, *ends], ends, strict=False):
+            fields: list[Any] = [mine[f"history.{name}"][start:end] for name in Metrics._fields]
+            self.take(Metrics(*fields), alive or end < ends[-1])
+        points: dict[int, dict[str, np.ndarray]] = defaultdict(dict)
+        for name, x in mine.items():
+            if name.startswith("points."):
+                _, step, figure = name.split(".", 2)
+                points[int(step)][figure] = x
+        self.points = sorted(points.items())
+
 
 def check_proxy(program: Program, proxy: Any) -> None:
     """The proxy reads the policy's tokens.
@@ -118,6 +159,7 @@ def optimize(
     ptx: TokenRows | None = None,
     on_point: OnPoint,
     on_chunk: OnChunk | None = None,
+    checkpoints: Checkpoints = UNSAVED,
 ) -> list[LaneResult]:
     """Optimize the reference against every lane's proxy.
 
@@ -128,8 +170,11 @@ def optimize(
         ptx: rows of text for the language-model term, where the program has one.
         on_point: called at the reference, then whenever a rollout first passed a multiple of `course.spacing`, and at
             the end, with the policy that the rollout was drawn from; from the group's own thread.
+        on_chunk: called after every chunk, those before an interruption included.
+        checkpoints: where every group's state is kept after a chunk, and found again.
     Raises:
-        InputError: a proxy is of another vocabulary, or there are fewer prompts than an iteration takes.
+        InputError: a proxy is of another vocabulary, there are fewer prompts than an iteration takes, or the
+            checkpoints are of another configuration.
     """
     for lane in lanes:
         check_proxy(program, lane.proxy)
@@ -148,8 +193,17 @@ def optimize(
         proxies = jax.tree.map(lambda *x: jnp.stack(x), *(lane.proxy for lane in members))
         progress = [_Progress(course) for _ in group]
         shown = [reference for _ in group]
-        for lane in group:
-            on_point(lane, 0, reference)
+        loop = checkpoints.loop(f"lanes-{first}")
+        if saved := loop.restore((state, shown)):
+            state, shown = jax.tree.map(jnp.asarray, saved.state)
+            for i, p in enumerate(progress):
+                p.resume(i, saved.arrays, bool(state.alive[i]))
+                if on_chunk is not None:
+                    for chunk in p.chunks:
+                        on_chunk(group[i], chunk)
+        else:
+            for i, p in enumerate(progress):
+                p.measured(0, on_point(group[i], 0, reference))
         while not all(p.status for p in progress):
             running = [i for i, p in enumerate(progress) if not p.status]
             active = np.isin(np.arange(width), running)
@@ -173,10 +227,9 @@ def optimize(
                     on_chunk(group[i], mine)
                 if progress[i].take(mine, bool(state.alive[i])):
                     shown[i] = jax.tree.map(lambda x, i=i: x[i], state.before.policy)
-                    on_point(group[i], progress[i].steps - 1, shown[i])
-        return [
-            LaneResult(p.status, shown[i], jax.tree.map(lambda *x: np.concatenate(x), *p.chunks))
-            for i, p in enumerate(progress)
-        ]
+                    progress[i].measured(progress[i].steps - 1, on_point(group[i], progress[i].steps - 1, shown[i]))
+            kept = {name: x for i, p in enumerate(progress) for name, x in p.arrays(i).items()}
+            loop.save(max(p.steps for p in progress), (state, shown), kept, constant=all(p.status for p in progress))
+        return [LaneResult(p.status, shown[i], p.history, p.points) for i, p in enumerate(progress)]
 
     return [result for group in concurrently(run_group, range(0, len(lanes), width)) for result in group]
