@@ -31,7 +31,7 @@ smoke: $(INSTALLED) ## The same at smoke scale (about a minute) into results/smo
 environment: $(INSTALLED) ## Rebuild the shipped environment release from the human ratings
 	$(PY) experiments/build_environment.py
 
-benchmark: .venv/.benchmark ## Throughput beside PyTorch and transformers (installs both)
+benchmark: .venv/.benchmark ## Speed beside PyTorch, transformers and TRL (installs them)
 	$(PY) experiments/benchmarks/throughput.py
 
 lint: $(INSTALLED) ## Style and formatting
@@ -59,6 +59,6 @@ $(INSTALLED): requirements.txt pyproject.toml $(MOVED)
 	@pwd -P > $@
 
 .venv/.benchmark: $(INSTALLED)
-	@echo 'Installing PyTorch and transformers into .venv'
+	@echo 'Installing PyTorch, transformers and TRL into .venv'
 	@$(PIP) install --constraint requirements.txt --no-build-isolation --editable '.[benchmark]'
 	@touch $@

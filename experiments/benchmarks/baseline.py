@@ -63,8 +63,8 @@ def _named(trunk: Params) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def scores(trunk: Any, head: Any, tokens: Any) -> Any:
-    """Scalar head on the mean hidden state: [B, S] tokens -> [B]."""
-    return head(trunk(input_ids=tokens, use_cache=False).last_hidden_state.mean(1))[:, 0]
+    """Scalar head on the last hidden state: [B, S] tokens -> [B]."""
+    return head(trunk(input_ids=tokens, use_cache=False).last_hidden_state[:, -1])[:, 0]
 
 
 def calls(width: int, size: Size, threads: int) -> tuple[dict[str, Call], np.ndarray]:

@@ -1,7 +1,7 @@
 """What is timed, in this package and in PyTorch, and how. Import it once the number of threads is set."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -74,16 +74,15 @@ def sampling_flops(shape: Shape, size: Size) -> int:
     return prefill + decoded + size.rows * size.response_tokens * logit_flops(shape)
 
 
-def interleaved(ours: Call, theirs: Call | None, rounds: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """Seconds [rounds] of each of two calls, taken in turns after one call of each that is not timed."""
-    calls = [ours] if theirs is None else [ours, theirs]
+def in_turns(calls: Sequence[Call], rounds: int) -> np.ndarray:
+    """Seconds [rounds, calls] of calls taken in turns after one of each that is not timed."""
     for call in calls:
-        _seconds(call)
-    seconds = np.array([[_seconds(call) for call in calls] for _ in range(rounds)])
-    return seconds[:, 0], None if theirs is None else seconds[:, 1]
+        seconds_of(call)
+    return np.array([[seconds_of(call) for call in calls] for _ in range(rounds)])
 
 
-def _seconds(call: Call) -> float:
+def seconds_of(call: Call) -> float:
+    """Seconds of one call, until its arrays are there."""
     start = time.perf_counter()
     jax.block_until_ready(call())
     return time.perf_counter() - start
@@ -93,7 +92,7 @@ def matmul_rate(size: int, repeats: int) -> float:
     """Best float32 rate of [size, size] matrix products, one on each processor, in operations per second."""
     product = jax.jit(jnp.matmul)
     x = jnp.ones((size, size))
-    seconds, _ = interleaved(_side_by_side(lambda: product(x, x).block_until_ready()), None, repeats)
+    seconds = in_turns([side_by_side(lambda: product(x, x).block_until_ready())], repeats)
     return float(processors() * 2 * size**3 / seconds.min())
 
 
@@ -114,13 +113,14 @@ def reward_params(network: Network) -> Params:
     return jax.jit(partial(init_reward, network))(jax.random.key(0))
 
 
-def _side_by_side(call: Call) -> Call:
+def side_by_side(call: Call) -> Call:
     """The call as often at once as there are processors, as the package runs independent programs."""
     return lambda: list(concurrently(lambda _: call(), range(processors())))[-1]
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _drawn(network: Network, size: Size, params: Params, key: Key, prompts: Array) -> tuple[Responses, Array]:
+def drawn(network: Network, size: Size, params: Params, key: Key, prompts: Array) -> tuple[Responses, Array]:
+    """N responses to each of the prompts [G, P], and their log-probabilities."""
     return sample(network, params, key, prompts, size.samples, size.response_tokens)
 
 
@@ -152,10 +152,10 @@ def works(width: int, size: Size) -> list[Work]:
             "sampling",
             size.rows * size.response_tokens,
             sampling_flops(shape, size),
-            _side_by_side(partial(_drawn, network, size, params["trunk"], key, responses.prompt[:: size.samples])),
+            side_by_side(partial(drawn, network, size, params["trunk"], key, responses.prompt[:: size.samples])),
             copies,
         ),
-        Work("scoring", read, forward, _side_by_side(partial(scorer, neural_reward(network, params), texts)), copies),
+        Work("scoring", read, forward, side_by_side(partial(scorer, neural_reward(network, params), texts)), copies),
         Work(
             "reward training",
             size.steps * read,
@@ -180,18 +180,26 @@ class Piece(NamedTuple):
     seconds: float
 
 
-def breakdown(width: int, size: Size, rounds: int) -> list[Piece]:
+Median = Callable[..., float]
+"""median seconds of a function called with the arguments that follow it"""
+
+
+def breakdown(width: int, size: Size, median: Median) -> list[Piece]:
     """Where the time of one sampling call and of one reward training step goes; what is left is a difference."""
+    shape = shape_of_width(width, size.vocab)
+    return _sampling_pieces(transformer(shape), size, median) + _training_pieces(shape, size, median)
+
+
+def median_of(rounds: int) -> Median:
+    """The median over so many rounds."""
 
     def median(call: Callable[..., Any], *arguments: Any) -> float:
-        return float(np.median(interleaved(partial(call, *arguments), None, rounds)[0]))
+        return float(np.median(in_turns([partial(call, *arguments)], rounds)))
 
-    shape = shape_of_width(width, size.vocab)
-    network = transformer(shape)
-    return _sampling_pieces(network, size, median) + _training_pieces(shape, size, median)
+    return median
 
 
-def _sampling_pieces(network: Network, size: Size, median: Callable[..., float]) -> list[Piece]:
+def _sampling_pieces(network: Network, size: Size, median: Median) -> list[Piece]:
     params, responses = reward_params(network)["trunk"], responses_of(size)
     prompts = responses.prompt[:: size.samples]
     rows, steps = size.rows, size.response_tokens
@@ -219,16 +227,17 @@ def _sampling_pieces(network: Network, size: Size, median: Callable[..., float])
         return jax.lax.map(lambda xs: sample_tokens(*xs), (logits, uniform))
 
     logits = jax.jit(network.logits)(params, hidden)
-    whole = median(_drawn, network, size, params, jax.random.key(1), prompts)
+    whole = median(drawn, network, size, params, jax.random.key(1), prompts)
     prefill = median(jax.jit(network.prefill), params, prompts)
     trunk = median(decode, params, prompts, responses.tokens) - prefill
     both, draw = median(project_and_draw, params, hidden, uniform), median(draw_alone, logits, uniform)
     parts = {"prompts read": prefill, "layers": trunk, "vocabulary product": both - draw, "draw": draw}
-    return _pieces("sampling", whole, parts)
+    return pieces_of("sampling", whole, parts)
 
 
-def _training_pieces(shape: Shape, size: Size, median: Callable[..., float]) -> list[Piece]:
-    responses = responses_of(size)
+def _training_pieces(shape: Shape, size: Size, median: Median) -> list[Piece]:
+    rows = min(rows_at_once(), size.rows)
+    responses = Responses(*(x[:rows] for x in responses_of(size)))
 
     def gradient_seconds(shape: Shape) -> tuple[float, Params]:
         network = transformer(shape)
@@ -245,16 +254,18 @@ def _training_pieces(shape: Shape, size: Size, median: Callable[..., float]) -> 
     without_layers, _ = gradient_seconds(shape._replace(layers=0))
     without_feed_forward, _ = gradient_seconds(shape._replace(hidden=thin))
     transformation = gradient_transformation()
-    update = median(jax.jit(lambda p: transformation.update(p, transformation.init(p))), params)
+    state = transformation.init(params)
+    update = median(jax.jit(transformation.update), params, state) * rows / size.rows
     parts = {
         "embedding, last norm, head, loss": without_layers,
         "feed-forward": (whole - without_feed_forward) * shape.hidden / (shape.hidden - thin),
-        "clipping and Adam": update,
+        f"clipping and Adam (once in {size.rows} rows)": update,
     }
     parts["attention, projections, norms"] = whole - without_layers - parts["feed-forward"]
-    return _pieces("reward training step", whole + update, parts)
+    return pieces_of(f"reward training, {rows} rows", whole + update, parts)
 
 
-def _pieces(work: str, whole: float, parts: dict[str, float]) -> list[Piece]:
-    rest = whole - sum(parts.values())
-    return [Piece(work, name, seconds) for name, seconds in [*parts.items(), ("rest", rest), ("whole", whole)]]
+def pieces_of(work: str, whole: float, parts: dict[str, float], rest: str = "rest") -> list[Piece]:
+    """The parts of a work, what they leave of it, and the whole."""
+    left = whole - sum(parts.values())
+    return [Piece(work, name, seconds) for name, seconds in [*parts.items(), (rest, left), ("whole", whole)]]
