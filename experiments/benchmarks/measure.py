@@ -22,6 +22,8 @@ from synthetic_rm.types import Array, Comparisons, Key, Network, Params, Respons
 
 Call = Callable[[], Any]
 LEARNING_RATE = 1e-4
+STREAM = 8
+"""chunks that one processor draws or scores one after another, as in a pool"""
 
 
 class Size(NamedTuple):
@@ -32,7 +34,7 @@ class Size(NamedTuple):
     prompt_tokens: int = 5
     response_tokens: int = 27
     vocab: int = 1024
-    steps: int = 8
+    steps: int = 4
     """training steps in one call"""
 
     @property
@@ -88,6 +90,13 @@ def seconds_of(call: Call) -> float:
     return time.perf_counter() - start
 
 
+def busy(call: Call) -> float:
+    """Processors that a call keeps busy, on the average: seconds of all of them over seconds of the clock."""
+    call()
+    used, seconds = time.process_time(), seconds_of(call)
+    return (time.process_time() - used) / seconds
+
+
 def matmul_rate(size: int, repeats: int) -> float:
     """Best float32 rate of [size, size] matrix products, one on each processor, in operations per second."""
     product = jax.jit(jnp.matmul)
@@ -113,9 +122,9 @@ def reward_params(network: Network) -> Params:
     return jax.jit(partial(init_reward, network))(jax.random.key(0))
 
 
-def side_by_side(call: Call) -> Call:
-    """The call as often at once as there are processors, as the package runs independent programs."""
-    return lambda: list(concurrently(lambda _: call(), range(processors())))[-1]
+def side_by_side(call: Call, each: int = 1) -> Call:
+    """The call `each` times for every processor, one on each at a time, as the package runs independent programs."""
+    return lambda: jax.block_until_ready(list(concurrently(lambda _: call(), range(each * processors()))))[-1]
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -133,7 +142,8 @@ def works(width: int, size: Size) -> list[Work]:
     """Sampling, scoring and two trainings of this package at one width of the ladder."""
     network = transformer(shape_of_width(width, size.vocab))
     params, shape, key = reward_params(network), network.shape, jax.random.key(1)
-    responses = responses_of(size)
+    responses, model = responses_of(size), neural_reward(network, params)
+    prompts = responses.prompt[:: size.samples]
     pairs = Responses(*(x.reshape(-1, 2, *x.shape[1:]) for x in responses))
     ones = jnp.ones((size.rows // 2, 1))
     copies = processors()
@@ -152,10 +162,10 @@ def works(width: int, size: Size) -> list[Work]:
             "sampling",
             size.rows * size.response_tokens,
             sampling_flops(shape, size),
-            side_by_side(partial(drawn, network, size, params["trunk"], key, responses.prompt[:: size.samples])),
-            copies,
+            side_by_side(partial(drawn, network, size, params["trunk"], key, prompts), STREAM),
+            STREAM * copies,
         ),
-        Work("scoring", read, forward, side_by_side(partial(scorer, neural_reward(network, params), texts)), copies),
+        Work("scoring", read, forward, side_by_side(partial(scorer, model, texts), STREAM), STREAM * copies),
         Work(
             "reward training",
             size.steps * read,

@@ -34,7 +34,7 @@ EPOCHS, MINIBATCHES, LANES = 4, 4, 8
 ALONE, BOTH = "one lane", "a lane on each processor, side by side"
 MAPPED, SIDE_BY_SIDE = f"{LANES} lanes under one vmap", f"{LANES} lanes side by side"
 UNJITTED = "one lane, un-jitted"
-TRL, TRL_ONE_THREAD = "TRL", "TRL, one thread"
+TRL, TRL_ONE_THREAD = "TRL", "TRL on one thread"
 Rival = Callable[[Sequence[int], Sequence[Call]], tuple[np.ndarray, np.ndarray, np.ndarray]]
 """(threads of each of its turns, calls of ours that follow them) -> seconds [rounds, turns] of its iterations, seconds
 of these in explicit garbage collections, seconds [rounds, calls] of ours"""
@@ -46,7 +46,6 @@ class Way(NamedTuple):
     name: str
     lanes: int
     """optimizations that make an iteration"""
-    threads: int
     seconds: np.ndarray
     """[rounds]"""
 
@@ -122,23 +121,23 @@ def rival_ways(
     rival = load()
     if rival is None:
         alone, both = in_turns(ours, rounds).T
-        return [Way(ALONE, 1, 1, alone), Way(BOTH, copies, copies, both)], []
+        return [Way(ALONE, 1, alone), Way(BOTH, copies, both)], []
     whole, collected, own = rival([copies, 1], ours)
     (alone, both), (theirs, single), (mine, apart) = own.T, whole.T, collected.T
     ways = [
-        Way(ALONE, 1, 1, alone),
-        Way(BOTH, copies, copies, both),
-        Way(TRL, 1, copies, theirs),
-        Way(f"{TRL}, its garbage collections taken off", 1, copies, theirs - mine),
-        Way(TRL_ONE_THREAD, 1, 1, single),
-        Way(f"{TRL_ONE_THREAD}, its garbage collections taken off", 1, 1, single - apart),
+        Way(ALONE, 1, alone),
+        Way(BOTH, copies, both),
+        Way(TRL, 1, theirs),
+        Way(f"{TRL} without its collections", 1, theirs - mine),
+        Way(TRL_ONE_THREAD, 1, single),
+        Way(f"{TRL_ONE_THREAD} without its collections", 1, single - apart),
     ]
     ratios = [
-        Ratio("TRL / ours, whole machine", TRL, theirs, both / copies, 3.0),
-        Ratio("TRL without its collections / ours, whole machine", TRL, theirs - mine, both / copies),
-        Ratio("TRL / ours, one thread each", TRL, single, alone),
-        Ratio("TRL without its collections / ours, one thread each", TRL, single - apart, alone),
-        Ratio("TRL on all threads / one lane on one", TRL, theirs, alone),
+        Ratio("TRL / a lane of those side by side", TRL, theirs, both / copies, 3.0),
+        Ratio("TRL without its collections / a lane of those side by side", TRL, theirs - mine, both / copies),
+        Ratio("TRL on one thread / one lane alone", TRL, single, alone),
+        Ratio("TRL on one thread without its collections / one lane alone", TRL, single - apart, alone),
+        Ratio("TRL / one lane alone", TRL, theirs, alone),
     ]
     return ways, ratios
 
@@ -149,11 +148,10 @@ def own_ways(shape: Shape, size: Size, rounds: int) -> tuple[list[Way], list[Rat
     each = side_by_side([Lanes(shape, size) for _ in range(LANES)])
     alone, mapped, apart = in_turns([one, many, each], rounds).T
     plain, again = in_turns([one.unjitted, one], min(rounds, 3)).T
-    copies = processors()
     ways = [
-        Way(MAPPED, LANES, 1, mapped),
-        Way(SIDE_BY_SIDE, LANES, min(LANES, copies), apart),
-        Way(UNJITTED, 1, 1, plain),
+        Way(MAPPED, LANES, mapped),
+        Way(SIDE_BY_SIDE, LANES, apart),
+        Way(UNJITTED, 1, plain),
     ]
     ratios = [
         Ratio(f"{MAPPED} / {ALONE}", "itself", mapped, alone),

@@ -52,13 +52,12 @@ def speed_rows(table: pd.DataFrame) -> Rows:
 
 def way_rows(table: pd.DataFrame) -> Rows:
     """PPO iterations as text, headings first."""
-    head = ["iteration", "threads", "seconds", "range", "a lane", "tokens/s", "of arithmetic"]
+    head = ["iteration", "seconds", "range", "a lane", "tokens/s", "of product"]
     return [
         head,
         *(
             [
                 row["way"],
-                str(row["threads"]),
                 number(row["seconds"], ".3f"),
                 _range(row, "seconds_low", "seconds_high", ".3f"),
                 number(row["seconds"] / row["lanes"], ".3f"),
@@ -145,6 +144,7 @@ def document(tables: Mapping[str, pd.DataFrame], facts: Mapping[str, Any], size:
         length=size.length,
         ppo=batch,
         gflop=tables["ppo"]["flops"].iloc[0] / 1e9,
+        arithmetic=tables["ppo"]["flops"].iloc[0] / 1e9 / facts["rate"],
         unjitted=tables["ppo"]["rounds"].iloc[-1],
         machine="\n".join(machine),
     )

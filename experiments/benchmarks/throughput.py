@@ -112,13 +112,12 @@ def measured(options: argparse.Namespace, size: "Size", widths: Sequence[int], f
 
 
 def way_row(way: "Way", size: "Size", flops: int, rate: float) -> dict[str, Any]:
-    """One row of the table of PPO iterations; `rate` of one processor, in operations per second."""
+    """One row of the table of PPO iterations; `rate` of the machine, in operations per second."""
     seconds = float(np.median(way.seconds))
     reached = way.lanes * flops / seconds
     return {
         "way": way.name,
         "lanes": way.lanes,
-        "threads": way.threads,
         "rounds": len(way.seconds),
         "seconds": seconds,
         "seconds_low": float(way.seconds.min()),
@@ -126,7 +125,7 @@ def way_row(way: "Way", size: "Size", flops: int, rate: float) -> dict[str, Any]
         "tokens_per_s": way.lanes * size.rows * size.response_tokens / seconds,
         "flops": flops,
         "gflops": reached / 1e9,
-        "matmul_fraction": reached / (way.threads * rate),
+        "matmul_fraction": reached / rate,
     }
 
 
@@ -221,9 +220,10 @@ def main(words: Sequence[str] | None = None) -> int:
         matmul_gflops=rate / 1e9, matmul_fraction=table.gflops * 1e9 / rate, rounds=options.rounds, cpu=facts["cpu"]
     )
     flops = ppo.iteration_flops(shape, batch)
+    facts["busy"] = measure.busy(ppo.Lanes(shape, batch))
     tables = {
         "throughput": table,
-        "ppo": pd.DataFrame([way_row(way, batch, flops, rate / processors()) for way in ways]),
+        "ppo": pd.DataFrame([way_row(way, batch, flops, rate) for way in ways]),
         "ratios": pd.DataFrame([*throughput_ratios(table), *map(ratio_row, ratios)]),
         "pieces": pieces,
         "padding": spare,
