@@ -1,5 +1,6 @@
 """The sampler draws from the policy itself: against inversion in float64, and every response of a tiny world."""
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from itertools import product
@@ -190,6 +191,34 @@ def test_a_prompt_is_read_once_and_not_once_per_sample(world: World) -> None:
     network = world.network._replace(prefill=prefill, hidden=hidden)
     jax.eval_shape(lambda p: sample(network, p, jax.random.key(0), world.prompts, 5, 4), world.params)
     assert read == [(GROUPS, PROMPT)]
+
+
+def computations(program: str, kind: str) -> dict[str, int]:
+    """How many operations of a kind each computation of an HLO text has, the entry's under ENTRY."""
+    found: Counter[str] = Counter()
+    name = ""
+    for line in program.splitlines():
+        if line.endswith("{") and not line.startswith(" "):
+            name = line.split()[0]
+        elif kind in line:
+            found[name] += 1
+    return dict(found)
+
+
+def test_the_cache_is_not_copied_from_step_to_step(world: World) -> None:
+    """Keys and values are written where they lie: copies of them are made outside of the loop, if anywhere."""
+    samples, tokens = 5, 9
+
+    def draw(params: Params, prompts: Array) -> Array:
+        return sample(world.network, params, jax.random.key(0), prompts, samples, tokens)[0].tokens
+
+    program = jax.jit(draw).lower(world.params, world.prompts).compile().as_text()
+    shape = rf"f32\[{GROUPS},{samples},{SHAPE.heads},{tokens - 1},{SHAPE.width // SHAPE.heads}\]\S*"
+    once = jax.jit(lambda x: (x.at[0, 0].set(1.0), x)).lower(jnp.zeros((GROUPS, samples, 2, 8, 4))).compile().as_text()
+    assert computations(re.sub(shape, "CACHE", once), "= CACHE copy(")  # what a copy looks like
+    program = re.sub(shape, "CACHE", program)
+    assert computations(program, "= CACHE dynamic-update-slice(")
+    assert set(computations(program, "= CACHE copy(")) <= {"ENTRY"}
 
 
 def test_a_single_token_can_be_sampled(world: World) -> None:
