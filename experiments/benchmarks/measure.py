@@ -36,6 +36,11 @@ class Size(NamedTuple):
     vocab: int = 1024
     steps: int = 4
     """training steps in one call"""
+    epochs: int = 4
+    """of a PPO iteration"""
+    minibatches: int = 4
+    lanes: int = 8
+    """PPO optimizations at once"""
 
     @property
     def rows(self) -> int:

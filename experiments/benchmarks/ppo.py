@@ -30,9 +30,7 @@ from synthetic_rm.rewards.neural import init_reward, neural_reward
 from synthetic_rm.runtime import concurrently, processors
 from synthetic_rm.types import Responses, Shape
 
-EPOCHS, MINIBATCHES, LANES = 4, 4, 8
 ALONE, BOTH = "one lane", "a lane on each processor, side by side"
-MAPPED, SIDE_BY_SIDE = f"{LANES} lanes under one vmap", f"{LANES} lanes side by side"
 UNJITTED = "one lane, un-jitted"
 TRL, TRL_ONE_THREAD = "TRL", "TRL on one thread"
 Rival = Callable[[Sequence[int], Sequence[Call]], tuple[np.ndarray, np.ndarray, np.ndarray]]
@@ -66,7 +64,7 @@ def iteration_flops(shape: Shape, size: Size) -> int:
     read = size.rows * (size.length - 1) * layer_flops(shape, size.length - 1)
     text = read + size.rows * size.response_tokens * logit_flops(shape)
     scored = size.rows * size.length * layer_flops(shape, size.length)
-    return sampling_flops(shape, size) + 2 * text + read + scored + 3 * EPOCHS * (text + read)
+    return sampling_flops(shape, size) + 2 * text + read + scored + 3 * size.epochs * (text + read)
 
 
 class Lanes:
@@ -74,7 +72,7 @@ class Lanes:
 
     def __init__(self, shape: Shape, size: Size, lanes: int = 1):
         network = transformer(shape)
-        sizes = (size.prompts, size.samples, size.response_tokens, EPOCHS, MINIBATCHES)
+        sizes = (size.prompts, size.samples, size.response_tokens, size.epochs, size.minibatches)
         self.program = Program(PPO, network, network, *sizes)
         self.reference = network.init(jax.random.key(0))
         value = init_reward(network, jax.random.key(1), self.reference)
@@ -144,18 +142,15 @@ def rival_ways(
 
 def own_ways(shape: Shape, size: Size, rounds: int) -> tuple[list[Way], list[Ratio]]:
     """Several lanes at once, and the un-jitted iteration, beside one lane."""
-    one, many = Lanes(shape, size), Lanes(shape, size, LANES)
-    each = side_by_side([Lanes(shape, size) for _ in range(LANES)])
+    one, many = Lanes(shape, size), Lanes(shape, size, size.lanes)
+    each = side_by_side([Lanes(shape, size) for _ in range(size.lanes)])
     alone, mapped, apart = in_turns([one, many, each], rounds).T
     plain, again = in_turns([one.unjitted, one], min(rounds, 3)).T
-    ways = [
-        Way(MAPPED, LANES, mapped),
-        Way(SIDE_BY_SIDE, LANES, apart),
-        Way(UNJITTED, 1, plain),
-    ]
+    under_vmap, in_threads = (f"{size.lanes} lanes {how}" for how in ("under one vmap", "side by side"))
+    ways = [Way(under_vmap, size.lanes, mapped), Way(in_threads, size.lanes, apart), Way(UNJITTED, 1, plain)]
     ratios = [
-        Ratio(f"{MAPPED} / {ALONE}", "itself", mapped, alone),
-        Ratio(f"{SIDE_BY_SIDE} / {ALONE}", "itself", apart, alone),
+        Ratio(f"{under_vmap} / {ALONE}", "itself", mapped, alone),
+        Ratio(f"{in_threads} / {ALONE}", "itself", apart, alone),
         Ratio("un-jitted / jitted", "itself", plain, again),
     ]
     return ways, ratios
@@ -174,4 +169,6 @@ def iteration_pieces(shape: Shape, size: Size, median: Median) -> list[Piece]:
         "proxy scores": median(jax.jit(lambda model, responses: model(responses)), lane.proxy, responses),
         "values": median(jax.jit(partial(token_values, network)), value, responses),
     }
-    return pieces_of("PPO iteration", median(lane), parts, rest=f"{EPOCHS * MINIBATCHES} updates and the rest")
+    return pieces_of(
+        "PPO iteration", median(lane), parts, rest=f"{size.epochs * size.minibatches} updates and the rest"
+    )

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 WIDTHS = (32, 64, 128)
 HEADLINE = 64
-QUICK: dict[str, Any] = {"prompts": 2, "samples": 4, "response_tokens": 4, "vocab": 64, "steps": 2}
-PPO_PROMPTS = 64
+QUICK = {"prompts": 2, "samples": 4, "response_tokens": 4, "vocab": 64, "steps": 2}
+QUICK |= {"epochs": 1, "minibatches": 2, "lanes": 2}
+PPO_PROMPTS, PPO_SAMPLES = 64, 4
 AIMS = {("sampling", 64): 8.0, ("reward training", 64): 1.5, ("language-model training", 64): 1.5}
 """times PyTorch's speed, by work and width"""
 
@@ -160,8 +161,6 @@ def throughput_ratios(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 def rival(size: "Size", width: int, rounds: int, facts: dict[str, Any]) -> "Rival | None":
     """TRL, if it is there. What lies in memory before it is loaded is hidden from the collections that it asks for."""
-    from experiments.benchmarks import ppo
-
     gc.collect()
     gc.freeze()
     try:
@@ -171,7 +170,7 @@ def rival(size: "Size", width: int, rounds: int, facts: dict[str, Any]) -> "Riva
         return None
     facts["versions"] |= trl_ppo.versions()
     shape = shape_of_width(width, size.vocab)
-    return partial(trl_ppo.iterations, shape, size, ppo.EPOCHS, ppo.MINIBATCHES, rounds)
+    return partial(trl_ppo.iterations, shape, size, rounds)
 
 
 def piece_table(pieces: Sequence["Piece"]) -> pd.DataFrame:
@@ -195,8 +194,8 @@ def main(words: Sequence[str] | None = None) -> int:
     size = measure.Size(**QUICK) if options.quick else measure.Size()
     widths = WIDTHS[:1] if options.quick else WIDTHS
     headline, square = (widths[0], 128) if options.quick else (HEADLINE, 2048)
-    shape, batch = shape_of_width(headline, size.vocab), size._replace(samples=4)
-    batch = batch._replace(prompts=4 if options.quick else PPO_PROMPTS)
+    shape = shape_of_width(headline, size.vocab)
+    batch = size if options.quick else size._replace(prompts=PPO_PROMPTS, samples=PPO_SAMPLES)
     facts: dict[str, Any] = provenance.describe("cpu")
     facts |= {
         "headline": headline,
@@ -215,7 +214,7 @@ def main(words: Sequence[str] | None = None) -> int:
     spare = pd.DataFrame(padding.measured(16 if options.quick else 1024))
     rate = max(*rates, measure.matmul_rate(square, 10))
     facts["load_after"] = os.getloadavg()[0]
-    facts |= {"rate": rate / 1e9, "square": square, "epochs": ppo.EPOCHS, "minibatches": ppo.MINIBATCHES}
+    facts |= {"rate": rate / 1e9, "square": square}
     table = table.assign(
         matmul_gflops=rate / 1e9, matmul_fraction=table.gflops * 1e9 / rate, rounds=options.rounds, cpu=facts["cpu"]
     )

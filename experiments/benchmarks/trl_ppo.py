@@ -75,7 +75,7 @@ class _Clock(transformers.TrainerCallback):
 
 
 def iterations(
-    shape: Shape, size: Size, epochs: int, minibatches: int, rounds: int, threads: Sequence[int], ours: Sequence[Call]
+    shape: Shape, size: Size, rounds: int, threads: Sequence[int], ours: Sequence[Call]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Seconds of TRL's iterations with each number of threads, of the collections in them, of ours, taken in turns.
 
@@ -97,8 +97,8 @@ def iterations(
             output_dir=folder,
             per_device_train_batch_size=size.rows,
             gradient_accumulation_steps=1,
-            num_mini_batches=minibatches,
-            num_ppo_epochs=epochs,
+            num_mini_batches=size.minibatches,
+            num_ppo_epochs=size.epochs,
             total_episodes=size.rows * len(threads) * (rounds + 1),
             response_length=size.response_tokens,
             local_rollout_forward_batch_size=size.rows,
@@ -126,7 +126,7 @@ def iterations(
             callbacks=[clock],
         )
         made = (configuration.batch_size, configuration.mini_batch_size)
-        assert made == (size.rows, size.rows // minibatches), made
+        assert made == (size.rows, size.rows // size.minibatches), made
         collect, gc.collect = gc.collect, clock.collect(gc.collect)
         try:
             trainer.train()
