@@ -29,6 +29,8 @@ def processors() -> int:
 def prepare(threads: int = 0) -> None:
     """Use `threads` processors (0: all there are) and one thread per program. Call before the first array is made.
 
+    Programs run in the threads that call them: jax's own pool may put two of them on one processor.
+
     Raises:
         InputError: more threads than there are processors.
     """
@@ -39,6 +41,9 @@ def prepare(threads: int = 0) -> None:
     flags = os.environ.get("XLA_FLAGS", "")
     if "xla_cpu_multi_thread_eigen" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {ONE_THREAD_EACH}".strip()
+    import jax  # not above: what only reads tables needs none
+
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 def concurrently(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:

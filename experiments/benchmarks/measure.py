@@ -41,6 +41,8 @@ class Size(NamedTuple):
     minibatches: int = 4
     lanes: int = 8
     """PPO optimizations at once"""
+    unjitted: int = 3
+    """un-jitted iterations that are timed"""
 
     @property
     def rows(self) -> int:

@@ -145,14 +145,16 @@ def own_ways(shape: Shape, size: Size, rounds: int) -> tuple[list[Way], list[Rat
     one, many = Lanes(shape, size), Lanes(shape, size, size.lanes)
     each = side_by_side([Lanes(shape, size) for _ in range(size.lanes)])
     alone, mapped, apart = in_turns([one, many, each], rounds).T
-    plain, again = in_turns([one.unjitted, one], min(rounds, 3)).T
     under_vmap, in_threads = (f"{size.lanes} lanes {how}" for how in ("under one vmap", "side by side"))
-    ways = [Way(under_vmap, size.lanes, mapped), Way(in_threads, size.lanes, apart), Way(UNJITTED, 1, plain)]
+    ways = [Way(under_vmap, size.lanes, mapped), Way(in_threads, size.lanes, apart)]
     ratios = [
         Ratio(f"{under_vmap} / {ALONE}", "itself", mapped, alone),
         Ratio(f"{in_threads} / {ALONE}", "itself", apart, alone),
-        Ratio("un-jitted / jitted", "itself", plain, again),
     ]
+    if size.unjitted:
+        plain, again = in_turns([one.unjitted, one], size.unjitted).T
+        ways.append(Way(UNJITTED, 1, plain))
+        ratios.append(Ratio("un-jitted / jitted", "itself", plain, again))
     return ways, ratios
 
 

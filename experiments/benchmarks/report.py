@@ -145,7 +145,6 @@ def document(tables: Mapping[str, pd.DataFrame], facts: Mapping[str, Any], size:
         ppo=batch,
         gflop=tables["ppo"]["flops"].iloc[0] / 1e9,
         arithmetic=tables["ppo"]["flops"].iloc[0] / 1e9 / facts["rate"],
-        unjitted=tables["ppo"]["rounds"].iloc[-1],
         machine="\n".join(machine),
     )
 

@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WIDTHS = (32, 64, 128)
 HEADLINE = 64
 QUICK = {"prompts": 2, "samples": 4, "response_tokens": 4, "vocab": 64, "steps": 2}
-QUICK |= {"epochs": 1, "minibatches": 2, "lanes": 2}
+QUICK |= {"epochs": 1, "minibatches": 2, "lanes": 1, "unjitted": 0}
 PPO_PROMPTS, PPO_SAMPLES = 64, 4
 AIMS = {("sampling", 64): 8.0, ("reward training", 64): 1.5, ("language-model training", 64): 1.5}
 """times PyTorch's speed, by work and width"""
