@@ -197,26 +197,26 @@ class Piece(NamedTuple):
     seconds: float
 
 
-Median = Callable[..., float]
-"""median seconds of a function called with the arguments that follow it"""
+Timer = Callable[..., float]
+"""seconds of a function called with the arguments that follow it"""
 
 
-def breakdown(width: int, size: Size, median: Median) -> list[Piece]:
+def breakdown(width: int, size: Size, best: Timer) -> list[Piece]:
     """Where the time of one sampling call and of one reward training step goes; what is left is a difference."""
     shape = shape_of_width(width, size.vocab)
-    return _sampling_pieces(transformer(shape), size, median) + _training_pieces(shape, size, median)
+    return _sampling_pieces(transformer(shape), size, best) + _training_pieces(shape, size, best)
 
 
-def median_of(rounds: int) -> Median:
-    """The median over so many rounds."""
+def best_of(rounds: int) -> Timer:
+    """The best of so many rounds: differences of medians would be those of what else the machine did."""
 
-    def median(call: Callable[..., Any], *arguments: Any) -> float:
-        return float(np.median(in_turns([partial(call, *arguments)], rounds)))
+    def best(call: Callable[..., Any], *arguments: Any) -> float:
+        return float(in_turns([partial(call, *arguments)], rounds).min())
 
-    return median
+    return best
 
 
-def _sampling_pieces(network: Network, size: Size, median: Median) -> list[Piece]:
+def _sampling_pieces(network: Network, size: Size, best: Timer) -> list[Piece]:
     params, responses = reward_params(network)["trunk"], responses_of(size)
     prompts = responses.prompt[:: size.samples]
     rows, steps = size.rows, size.response_tokens
@@ -244,15 +244,15 @@ def _sampling_pieces(network: Network, size: Size, median: Median) -> list[Piece
         return jax.lax.map(lambda xs: sample_tokens(*xs), (logits, uniform))
 
     logits = jax.jit(network.logits)(params, hidden)
-    whole = median(drawn, network, size, params, jax.random.key(1), prompts)
-    prefill = median(jax.jit(network.prefill), params, prompts)
-    trunk = median(decode, params, prompts, responses.tokens) - prefill
-    both, draw = median(project_and_draw, params, hidden, uniform), median(draw_alone, logits, uniform)
+    whole = best(drawn, network, size, params, jax.random.key(1), prompts)
+    prefill = best(jax.jit(network.prefill), params, prompts)
+    trunk = best(decode, params, prompts, responses.tokens) - prefill
+    both, draw = best(project_and_draw, params, hidden, uniform), best(draw_alone, logits, uniform)
     parts = {"prompts read": prefill, "layers": trunk, "vocabulary product": both - draw, "draw": draw}
     return pieces_of("sampling", whole, parts)
 
 
-def _training_pieces(shape: Shape, size: Size, median: Median) -> list[Piece]:
+def _training_pieces(shape: Shape, size: Size, best: Timer) -> list[Piece]:
     rows = min(rows_at_once(), size.rows)
     responses = Responses(*(x[:rows] for x in responses_of(size)))
 
@@ -264,7 +264,7 @@ def _training_pieces(shape: Shape, size: Size, median: Median) -> list[Piece]:
             return jax.nn.softplus(scores[:, 1] - scores[:, 0]).mean()
 
         params = reward_params(network)
-        return median(jax.jit(jax.grad(loss)), params), params
+        return best(jax.jit(jax.grad(loss)), params), params
 
     thin = 8
     whole, params = gradient_seconds(shape)
@@ -272,7 +272,7 @@ def _training_pieces(shape: Shape, size: Size, median: Median) -> list[Piece]:
     without_feed_forward, _ = gradient_seconds(shape._replace(hidden=thin))
     transformation = gradient_transformation()
     state = transformation.init(params)
-    update = median(jax.jit(transformation.update), params, state) * rows / size.rows
+    update = best(jax.jit(transformation.update), params, state) * rows / size.rows
     parts = {
         "embedding, last norm, head, loss": without_layers,
         "feed-forward": (whole - without_feed_forward) * shape.hidden / (shape.hidden - thin),

@@ -10,9 +10,9 @@ import numpy as np
 
 from experiments.benchmarks.measure import (
     Call,
-    Median,
     Piece,
     Size,
+    Timer,
     drawn,
     in_turns,
     layer_flops,
@@ -158,7 +158,7 @@ def own_ways(shape: Shape, size: Size, rounds: int) -> tuple[list[Way], list[Rat
     return ways, ratios
 
 
-def iteration_pieces(shape: Shape, size: Size, median: Median) -> list[Piece]:
+def iteration_pieces(shape: Shape, size: Size, best: Timer) -> list[Piece]:
     """Where the time of an iteration goes; the updates are what is left."""
     lane = Lanes(shape, size)
     network, params, prompts = lane.program.network, lane.reference, lane.prompts[: size.prompts]
@@ -166,11 +166,9 @@ def iteration_pieces(shape: Shape, size: Size, median: Median) -> list[Piece]:
     responses = Responses(*(x.reshape(-1, *x.shape[2:]) for x in found))
     value = init_reward(network, jax.random.key(1))
     parts = {
-        "responses drawn": median(drawn, network, size, params, jax.random.key(1), prompts),
-        "log-probabilities, exact KL": median(jax.jit(partial(token_statistics, network)), params, params, responses),
-        "proxy scores": median(jax.jit(lambda model, responses: model(responses)), lane.proxy, responses),
-        "values": median(jax.jit(partial(token_values, network)), value, responses),
+        "responses drawn": best(drawn, network, size, params, jax.random.key(1), prompts),
+        "log-probabilities, exact KL": best(jax.jit(partial(token_statistics, network)), params, params, responses),
+        "proxy scores": best(jax.jit(lambda model, responses: model(responses)), lane.proxy, responses),
+        "values": best(jax.jit(partial(token_values, network)), value, responses),
     }
-    return pieces_of(
-        "PPO iteration", median(lane), parts, rest=f"{size.epochs * size.minibatches} updates and the rest"
-    )
+    return pieces_of("PPO iteration", best(lane), parts, rest=f"{size.epochs * size.minibatches} updates and the rest")
