@@ -15,6 +15,7 @@ import numpy as np
 
 from synthetic_rm.analysis.curves import setting_curves
 from synthetic_rm.analysis.fit_table import default_form
+from synthetic_rm.analysis.main_setting import main_setting
 from synthetic_rm.analysis.planner import plan, plan_lines
 from synthetic_rm.analysis.run_folder import load_run_folder
 from synthetic_rm.analysis.scaling import fit_scaling_law
@@ -27,7 +28,7 @@ def answer(results: Path, size: float, optimizer: str, extrapolate: bool) -> lis
     Raises:
         InputError: the folder, the optimizer or the size cannot be.
     """
-    run = load_run_folder(results)
+    run = main_setting(load_run_folder(results))
     known = sorted(run.records["optimizer"].unique())
     require(optimizer in known, f"--optimizer={optimizer}: {results} has {', '.join(known)}")
     part = next(part for part in run.parts() if part.optimizer == optimizer)

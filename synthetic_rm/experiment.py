@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from synthetic_rm.analysis.curves import overoptimization
+from synthetic_rm.analysis.curves import SETTING, overoptimization
 from synthetic_rm.analysis.figures.rl import NAMES
-from synthetic_rm.analysis.fit_table import fit_table
+from synthetic_rm.analysis.fit_table import KEYS, fit_table
+from synthetic_rm.analysis.main_setting import main_setting
 from synthetic_rm.analysis.report import redraw
 from synthetic_rm.analysis.run_folder import load_run_folder
 from synthetic_rm.analysis.tables import summary_table
@@ -136,8 +137,9 @@ def track_results(tracking: Tracking, records: pd.DataFrame, fits: pd.DataFrame)
     """Tell the trackers every curve, point by point, and every fit."""
     for row in records.to_dict("records"):
         tracking.log(row["run"], row["pressure"], {name: row[name] for name in ("kl", "proxy", "gold")})
+    varied = [key for key in SETTING if key not in KEYS and key in fits and fits[key].nunique() > 1]
     for row in fits.to_dict("records"):
-        name = "_".join(str(row[key]) for key in ("optimizer", "mitigation", "proxy_params"))
+        name = "_".join(str(row[key]) for key in (*KEYS, *(key for key in varied if "params" not in key)))
         tracking.log(f"fit_{name}", 0, numbers({str(key): value for key, value in row.items()}))
 
 
@@ -204,7 +206,7 @@ def _run(settings: Settings, reporter: Reporter) -> Path:
         report = redraw(folder)
     except OSError as error:
         raise InputError(f"output={folder}: cannot be written ({error.strerror or error})") from error
-    written = load_run_folder(folder)
+    written = main_setting(load_run_folder(folder))
     level = settings.fit.level
     for part in written.parts():
         verdicts = overoptimization(part.curves, part.records, rng=np.random.default_rng(0), level=level)

@@ -8,10 +8,12 @@ import pandas as pd
 import yaml
 
 from synthetic_rm.analysis.curves import overoptimization
+from synthetic_rm.analysis.data_section import data_figures, data_section
 from synthetic_rm.analysis.drawing import Part, draw
 from synthetic_rm.analysis.figures.rl import NAMES
 from synthetic_rm.analysis.figures.style import human_count, save_figure
 from synthetic_rm.analysis.lineage import check_lineage
+from synthetic_rm.analysis.main_setting import as_the_paper, main_setting
 from synthetic_rm.analysis.page import write_page
 from synthetic_rm.analysis.proxy_tails import tails_section
 from synthetic_rm.analysis.report_sections import (
@@ -38,13 +40,13 @@ def redraw(folder: str | Path) -> Path:
     Returns:
         The path of report.html.
     Raises:
-        InputError: a table is missing or damaged, holds several settings of one proxy size, or lacks a run that
-            another one has (`check_lineage`).
+        InputError: a table is missing or damaged, holds several settings of one proxy size that are alike in all that
+            `as_the_paper` looks at, or lacks a run that another one has (`check_lineage`).
     """
     run = load_run_folder(folder)
     check_lineage(run)
-    parts = _parts(run)
-    for name, figure in draw(run, parts).items():
+    main, parts = _main(run)
+    for name, figure in {**draw(main, parts), **data_figures(run)}.items():
         save_figure(figure, run.path / name)
     return _write(run, parts)
 
@@ -63,7 +65,7 @@ def write_report(folder: str | Path) -> Path:
         InputError: a table is missing or damaged.
     """
     run = load_run_folder(folder)
-    return _write(run, _parts(run))
+    return _write(run, _main(run)[1])
 
 
 def headline(overopt: pd.DataFrame, optimizer: str = "best_of_n") -> str:
@@ -107,11 +109,14 @@ def _listing(rows: pd.DataFrame) -> str:
     return f"{', '.join(most)} and {last}" if most else str(last)
 
 
-def _parts(run: RunFolder) -> list[Part]:
+def _main(run: RunFolder) -> tuple[RunFolder, list[Part]]:
+    """The setting that the paper is about, and its parts by optimizer with their rises and falls."""
+    main = main_setting(run)
+
     def verdicts(part: RunFolder) -> pd.DataFrame:
         return overoptimization(part.curves, part.records, rng=np.random.default_rng(0), level=part.level)
 
-    return [(part, verdicts(part)) for part in run.parts()]
+    return main, [(part, verdicts(part)) for part in main.parts()]
 
 
 def _told(part: RunFolder, overopt: pd.DataFrame, count: int) -> str:
@@ -130,11 +135,12 @@ def _write(run: RunFolder, parts: list[Part]) -> Path:
     command = run.provenance.get("command", "The command was not recorded.")
     sections = {
         "Verdicts": verdicts_section(write_verdicts(run)),
+        **{name: html for name, html in (("Comparisons", data_section(run)),) if html},
         "Figures": _titled(parts, figures_section),
         "Fits": _titled(parts, fits_section),
         "Scaling laws": _titled(parts, lambda part, _: scaling_section(part)),
         "Overoptimization": _titled(parts, lambda part, o: overoptimization_section(o, run.level, part.optimizer)),
-        "Tails of the proxies": tails_section(run.records),
+        "Tails of the proxies": tails_section(as_the_paper(run.records)),
         "Sample responses": _titled(parts, lambda part, _: samples_section(part.samples)),
         "Gold and people": environment_section(run.path / "environment.json"),
         "Runs": runs_section(run.runs),

@@ -2,20 +2,23 @@
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from synthetic_rm.analysis.claims.data import h4, h5
 from synthetic_rm.analysis.claims.judging import NOT_MEASURED, Verdict
 from synthetic_rm.analysis.claims.methods import h7, h8, h9
 from synthetic_rm.analysis.claims.shape import h1, h2
 from synthetic_rm.analysis.claims.size import h3
 from synthetic_rm.analysis.curves import SettingCurves, setting_curves
+from synthetic_rm.analysis.data_points import data_points
 from synthetic_rm.analysis.figures.rl import NAMES
 from synthetic_rm.analysis.figures.style import percent
+from synthetic_rm.analysis.main_setting import as_the_paper
 from synthetic_rm.analysis.run_folder import RunFolder, read_table
 from synthetic_rm.analysis.tables import ABSENT, Markup, escape, html_table, with_interval
 from synthetic_rm.errors import InputError
@@ -29,9 +32,12 @@ CLAIMS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "H3b": ("beta falls with the logarithm of proxy parameters", ("best_of_n", "RL")),
     "H3c": ("alpha of best-of-n, beta of RL change in a straight line", ("best_of_n", "RL")),
     "H3d": ("alpha is one for all sizes", ("RL",)),
-    "H4a": ("with few comparisons next to nothing is learnt, beyond a threshold more data give more gold", ("",)),
-    "H4b": ("epochs do not stand in for unique comparisons", ("",)),
-    "H5": ("equal validation loss, equal gold", ("",)),
+    "H4a": (
+        "with few comparisons next to nothing is learnt, beyond a threshold more data give more gold",
+        ("best_of_n",),
+    ),
+    "H4b": ("epochs do not stand in for unique comparisons", ("best_of_n",)),
+    "H5": ("equal validation loss, equal gold", ("best_of_n",)),
     "H6": ("a larger policy gains less, peaks at the same KL, has the same gap", ("",)),
     "H7a": ("RL spends far more KL than best-of-n", ("RL",)),
     "H7b": ("RL peaks higher", ("RL",)),
@@ -48,7 +54,7 @@ def verdicts(run: RunFolder) -> pd.DataFrame:
     """A row for every claim and optimizer: statistic, interval, verdict and the figure that shows it.
 
     Claims are about proxies trained as the paper trains them: where a folder holds several settings of one size, those
-    with most comparisons, least noise, no mitigation and no KL penalty count (H8 compares penalties).
+    of `as_the_paper` count (H4 and H5 compare numbers of comparisons, H8 penalties).
 
     Args:
         run: of any number of optimizers.
@@ -72,31 +78,20 @@ def verdicts(run: RunFolder) -> pd.DataFrame:
 def _found(run: RunFolder) -> Iterator[Verdict]:
     plain: dict[str, list[SettingCurves]] = {}
     for part in run.parts():
-        every = [e for e in setting_curves(part.curves, part.records) if e.setting.get("mitigation", "none") == "none"]
-        plain[part.optimizer] = as_the_paper(every)
+        plain[part.optimizer] = setting_curves(part.curves, as_the_paper(part.records))
         told: dict[str, Any] = {"optimizer": part.optimizer, "level": run.level}
         yield from h1(plain[part.optimizer], **told)
         yield from h2(plain[part.optimizer], **told, cut=part.held_out_kl)
         yield from h3(plain[part.optimizer], **told)
-        if part.optimizer != "best_of_n":
+        if part.optimizer == "best_of_n":
+            points = data_points(run)
+            yield from h4(points, **told)
+            yield from h5(points, **told)
+        else:
+            every = setting_curves(part.curves, part.records)
             yield from h7(plain.get("best_of_n", []), plain[part.optimizer], **told)
-            yield from h8(every, **told)
+            yield from h8([e for e in every if e.setting.get("mitigation", "none") == "none"], **told)
             yield from h9(part.records, **told)
-
-
-def as_the_paper(entries: Sequence[SettingCurves]) -> list[SettingCurves]:
-    """Of settings those with most comparisons, then least label noise, KL penalty and policy, where told."""
-    kept = list(entries)
-    for name, sign in (("num_comparisons", -1), ("label_noise", 1), ("kl_coef", 1), ("policy_params", 1)):
-        values = [sign * _number(entry.setting.get(name)) for entry in kept]
-        kept = [entry for entry, value in zip(kept, values, strict=True) if value == min(values)]
-    return kept
-
-
-def _number(value: object) -> float:
-    """A cell as a number; 0 where it is empty."""
-    number = float(str(value)) if value not in (None, "") else 0.0
-    return 0.0 if math.isnan(number) else number
 
 
 def write_verdicts(run: RunFolder) -> pd.DataFrame:

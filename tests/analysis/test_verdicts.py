@@ -9,10 +9,10 @@ import pytest
 from analysis.synthetic_folder import SIZES, add_rl, write_folder
 
 from synthetic_rm.analysis.claims.judging import NOT_MEASURED
-from synthetic_rm.analysis.curves import SettingCurves
+from synthetic_rm.analysis.main_setting import as_the_paper
 from synthetic_rm.analysis.report import redraw
 from synthetic_rm.analysis.run_folder import load_run_folder
-from synthetic_rm.analysis.verdicts import CLAIMS, as_the_paper, read_verdicts, verdicts, verdicts_markdown
+from synthetic_rm.analysis.verdicts import CLAIMS, read_verdicts, verdicts, verdicts_markdown
 from synthetic_rm.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -104,25 +104,18 @@ def test_markdown_tells_every_measured_claim_once_per_run_and_lists_the_rest(bot
     assert "[sub/small](sub/small/figure_gold.png)" in text and "95% interval" in text and "| PPO: " in text
     assert all(line.count("|") == 5 for line in rows)
     last = text.strip().splitlines()[-1]
-    assert last == "Not measured: H4a; H4b; H5; H6; H8a (RL); H8b (RL)."
+    assert last == "Not measured: H4a (best-of-n); H4b (best-of-n); H5 (best-of-n); H6; H8a (RL); H8b (RL)."
     only = verdicts_markdown({"small": tables["sub/small"]})
     assert "H1a (RL)" in only and "H3a (best-of-n)" in only and "H7a (RL)" in only
 
 
-def setting(size: int, **named: object) -> SettingCurves:
-    nothing = np.zeros((1, 1, 1))
-    return SettingCurves({"proxy_params": size, **named}, nothing[0, 0], nothing[0, 0], nothing, nothing)
-
-
 def test_claims_are_about_the_papers_own_setting() -> None:
-    best = [setting(size, num_comparisons=9000, label_noise=0.0, kl_coef=np.nan) for size in (1, 2)]
-    others = [
-        setting(1, num_comparisons=900, label_noise=0.0, kl_coef=np.nan),
-        setting(1, num_comparisons=9000, label_noise=0.25, kl_coef=np.nan),
-        setting(2, num_comparisons=9000, label_noise=0.0, kl_coef=0.1),
-    ]
-    assert as_the_paper([*others, *best]) == best
-    assert as_the_paper([setting(1), setting(2)]) is not None and as_the_paper([]) == []
+    """Of each optimizer: most comparisons, then least noise, then no penalty; where nothing differs, all of it."""
+    best = [{"proxy_params": size, "num_comparisons": 9000, "label_noise": 0.0, "kl_coef": np.nan} for size in (1, 2)]
+    others = [best[0] | {"num_comparisons": 900}, best[0] | {"label_noise": 0.25}, best[1] | {"kl_coef": 0.1}]
+    records = pd.DataFrame([*others, *best]).assign(optimizer="best_of_n")
+    assert as_the_paper(records).index.tolist() == [3, 4]
+    assert len(as_the_paper(records[["optimizer", "proxy_params"]])) == len(records)
 
 
 def test_folders_without_verdicts_are_told(tmp_path: Path) -> None:

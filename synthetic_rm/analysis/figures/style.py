@@ -141,15 +141,26 @@ def sqrt_kl_axis(
     axes.set_xlabel(label)
 
 
-def params_axis(axes: Axes, sizes: Iterable[int]) -> None:
-    """Make x the proxy-size axis on a log scale, one tick per size with its human count."""
+def data_colors(counts: Iterable[int]) -> dict[int, str]:
+    """One colour per number of comparisons, by rank, from a map of its own: bright for few, dark for many.
+
+    color = plasma(0.82 (1 - rank / (count - 1))): in ascending order of the counts, as `size_colors`.
+    """
+    ordered = sorted({int(count) for count in counts})
+    positions = np.linspace(0.82, 0.0, len(ordered)) if len(ordered) > 1 else np.array([0.41])
+    colormap = mpl.colormaps["plasma"]
+    return {count: to_hex(colormap(position)) for count, position in zip(ordered, positions, strict=True)}
+
+
+def params_axis(axes: Axes, sizes: Iterable[int], label: str = "proxy parameters") -> None:
+    """Make x a log axis of sizes, or of other counts, one tick for each with its human count."""
     ordered = sorted({int(size) for size in sizes})
     axes.set_xscale("log")
     axes.set_xlim(ordered[0] / 1.6, ordered[-1] * 1.6)
     axes.xaxis.set_major_locator(FixedLocator(spread_out(ordered)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: human_count(size)))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlabel("proxy parameters")
+    axes.set_xlabel(label)
 
 
 def spread_out(sizes: list[int], *, gap: float = 0.09) -> list[int]:
@@ -186,11 +197,11 @@ def note_below(figure: Figure, text: str) -> None:
     figure.supxlabel(textwrap.fill(text, width), fontsize=6.3, color=MUTED, linespacing=1.35)
 
 
-def size_legend(figure: Figure, colors: dict[int, str]) -> None:
-    """The legend of proxy sizes, above all axes: one colour and one human count each."""
+def size_legend(figure: Figure, colors: dict[int, str], title: str = "proxy parameters") -> None:
+    """The legend of proxy sizes, or of other counts, above all axes: one colour and one human count each."""
     handles = [Line2D([], [], color=color, linewidth=2.4) for color in colors.values()]
     legend = figure.legend(
-        handles, [human_count(size) for size in colors], title="proxy parameters", ncols=min(5, len(colors)),
+        handles, [human_count(size) for size in colors], title=title, ncols=min(5, len(colors)),
         loc="outside upper center", handlelength=1.2, columnspacing=1.2, handletextpad=0.4, borderaxespad=0.3,
     )  # fmt: skip
     legend.get_title().set_color(MUTED)

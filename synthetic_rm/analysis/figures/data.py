@@ -1,0 +1,310 @@
+"""Figures over the number of comparisons: the paper's Figs. 4 to 6, 10 to 13, 17 to 21, and real beside synthetic."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from synthetic_rm.analysis.data_points import CHANCE
+from synthetic_rm.analysis.figures.best_of_n import GOLD_LABEL, PROXY_DASH, zero_line
+from synthetic_rm.analysis.figures.style import (
+    MUTED,
+    darker,
+    data_colors,
+    house_style,
+    human_count,
+    new_figure,
+    note_below,
+    params_axis,
+    percent,
+    size_colors,
+    size_legend,
+    sqrt_kl_axis,
+)
+from synthetic_rm.errors import require
+
+COMPARISONS, PARAMETERS = "comparisons to learn from", "proxy parameters"
+LOSS_LABEL = "validation loss (nats)"
+MARKERS = "ovs^DPX*"
+
+
+def bar(axes: Axes, x: float, row: pd.Series, name: str, color: Any, *, marker: str = "o", full: bool = True) -> None:
+    """A value of a table with its interval."""
+    axes.plot([x, x], [row[f"{name}_lo"], row[f"{name}_hi"]], color=color, linewidth=1.0)
+    axes.plot(x, row[name], marker, color=color, markerfacecolor=color if full else "white", markersize=4.2, zorder=5)
+
+
+def _series(axes: Axes, table: pd.DataFrame, x: str, name: str, series: str, colors: dict[int, str]) -> None:
+    """`name` over `x`, a line for each value of `series`; points are moved sideways a little, so that bars are seen."""
+    for rank, (value, rows) in enumerate(table.groupby(series, sort=True)):
+        color, rows = colors[int(str(value))], rows.sort_values(x)
+        shift = 1.035 ** (rank - (len(colors) - 1) / 2)
+        axes.plot(rows[x] * shift, rows[name], color=color, linewidth=1.2)
+        for _, row in rows.iterrows():
+            bar(axes, row[x] * shift, row, name, color, full=bool(row["learnt"]))
+
+
+def _same_height(*panels: Axes) -> None:
+    """Give axes the range that holds what is drawn in each."""
+    low, high = zip(*(axes.get_ylim() for axes in panels), strict=True)
+    for axes in panels:
+        axes.set_ylim(min(low), max(high))
+
+
+def _mark_legend(axes: Axes, counts: list[int]) -> None:
+    """The marks of the numbers of comparisons."""
+    handles = [
+        Line2D([], [], color=MUTED, marker=mark, linestyle="", markersize=4.2) for mark in MARKERS[: len(counts)]
+    ]
+    axes.legend(handles, [human_count(count) for count in counts], title="comparisons", loc="upper left")
+
+
+def _grid(columns: int, count: int, height: float = 0.75) -> tuple[Figure, list[Axes], int]:
+    """So many panels, 1 + columns beside each other; those that are too many are empty."""
+    across = 1 + columns
+    down = -(-count // across)
+    figure, grid = new_figure(columns=columns, aspect=0.18 + height * down / across, rows=down, cols=across)
+    panels = list(np.ravel(grid))
+    for axes in panels[count:]:
+        axes.set_axis_off()
+    return figure, panels[:count], across
+
+
+@house_style()
+def figure_data_curves(means: pd.DataFrame, *, level: float = 0.95, columns: int = 2) -> Figure:
+    """Gold (solid) and proxy (dashed) of best-of-n against KL, a colour per number of comparisons, a panel per size.
+
+    The paper's Figs. 4a and 19.
+
+    Args:
+        means: as `mean_curves` gives them, one setting for each size and number of comparisons.
+        level: of the intervals.
+        columns: width of the figure in columns of a paper.
+    Raises:
+        InputError: several settings of one size and number.
+    """
+    key = ["proxy_params", "num_comparisons", "pressure"]
+    require(not means.duplicated(key).any(), "one setting for each size and number of comparisons can be drawn")
+    colors, limit = data_colors(means["num_comparisons"]), float(means["kl"].max())
+    sizes = sorted(means["proxy_params"].unique())
+    figure, panels, across = _grid(columns, len(sizes))
+    for place, (axes, size) in enumerate(zip(panels, sizes, strict=True)):
+        for count, curve in means[means["proxy_params"] == size].groupby("num_comparisons", sort=True):
+            color, curve = colors[int(str(count))], curve.sort_values("kl")
+            axes.fill_between(curve["kl"], curve["gold_lo"], curve["gold_hi"], color=color, alpha=0.15, lw=0)
+            axes.plot(curve["kl"], curve["gold"], color=color, linewidth=1.6)
+            axes.plot(curve["kl"], curve["proxy"], color=color, linewidth=0.9, linestyle=PROXY_DASH)
+        zero_line(axes)
+        axes.set_title(f"{human_count(size)} parameters", loc="left")
+        sqrt_kl_axis(axes, limit * 1.01, label="" if place + across < len(sizes) else "KL (nats)", gap=0.13)
+    figure.supylabel("score (gold: SDs of the reference)", fontsize=8)
+    size_legend(figure, colors, COMPARISONS)
+    note_below(figure, f"solid: gold, shade: its {percent(level)} interval · dashed: proxy, recalibrated")
+    return figure
+
+
+@house_style()
+def figure_data_validation(table: pd.DataFrame, *, level: float = 0.95, columns: int = 2) -> Figure:
+    """Validation loss against comparisons, a line per size, and against size, a line per number: the paper's 6 and 11.
+
+    Args:
+        table: `data_table` of one setting for each size and number of comparisons.
+        level: of the intervals.
+        columns: width of the figure in columns of a paper.
+    """
+    sizes, counts = size_colors(table["proxy_params"]), data_colors(table["num_comparisons"])
+    figure, (left, right) = new_figure(columns=columns, aspect=0.5, cols=2)
+    _series(left, table, "num_comparisons", "validation_loss", "proxy_params", sizes)
+    _series(right, table, "proxy_params", "validation_loss", "num_comparisons", counts)
+    params_axis(left, counts, COMPARISONS)
+    params_axis(right, sizes)
+    for axes, colors, title in ((left, sizes, PARAMETERS), (right, counts, COMPARISONS)):
+        axes.axhline(CHANCE, color=MUTED, linewidth=0.7, linestyle=(0, (1, 2)))
+        handles = [Line2D([], [], color=color, linewidth=2) for color in colors.values()]
+        axes.legend(handles, [human_count(count) for count in colors], title=title, loc="lower center",
+                    bbox_to_anchor=(0.5, 1.0), ncols=5, handlelength=1.2, columnspacing=1.0)  # fmt: skip
+        axes.set_ylabel(LOSS_LABEL)
+    note_below(
+        figure,
+        f"dotted: chance, ln 2 · bars: {percent(level)} intervals over seeds · open: not surely better than chance",
+    )
+    return figure
+
+
+@house_style()
+def figure_loss_gold(table: pd.DataFrame, *, level: float = 0.95, columns: int = 1) -> Figure:
+    """Gold at n of about 1,000 against validation loss, colour by size, mark by comparisons: the paper's Fig. 5.
+
+    Args:
+        table, level, columns: as for `figure_data_validation`.
+    """
+    sizes = size_colors(table["proxy_params"])
+    counts = sorted({int(count) for count in table["num_comparisons"]})
+    figure, axes = new_figure(columns=columns, aspect=1.05 if columns == 1 else 0.66)
+    for size, rows in table.groupby("proxy_params", sort=True):
+        color, rows = sizes[int(str(size))], rows.sort_values("num_comparisons")
+        axes.plot(rows["validation_loss"], rows["gold"], color=color, linewidth=0.7, alpha=0.7)
+        for _, row in rows.iterrows():
+            span = [row["validation_loss_lo"], row["validation_loss_hi"]]
+            axes.plot(span, [row["gold"]] * 2, color=color, linewidth=1.0)
+            bar(axes, row["validation_loss"], row, "gold", color, marker=MARKERS[counts.index(row["num_comparisons"])])
+    axes.axvline(CHANCE, color=MUTED, linewidth=0.7, linestyle=(0, (1, 2)))
+    zero_line(axes)
+    axes.invert_xaxis()
+    axes.set_xlabel(f"{LOSS_LABEL}, falling")
+    axes.set_ylabel(f"gold at n = {int(table['n'].iloc[0]):,} (SDs of the reference)")
+    size_legend(figure, sizes)
+    _mark_legend(axes, counts)
+    note_below(figure, f"dotted: chance, ln 2 · bars: {percent(level)} intervals")
+    return figure
+
+
+@house_style()
+def figure_data_gold(table: pd.DataFrame, *, level: float = 0.95, columns: int = 2) -> Figure:
+    """Gold at n of about 1,000 (the paper's Fig. 21) and highest gold (Fig. 10) against comparisons, a line per size.
+
+    Args:
+        table, level, columns: as for `figure_data_validation`.
+    """
+    colors = size_colors(table["proxy_params"])
+    figure, (left, right) = new_figure(columns=columns, aspect=0.5, cols=2)
+    for axes, name in ((left, "gold"), (right, "peak")):
+        _series(axes, table, "num_comparisons", name, "proxy_params", colors)
+        params_axis(axes, table["num_comparisons"], COMPARISONS)
+        zero_line(axes)
+    left.set_ylabel(f"gold at n = {int(table['n'].iloc[0]):,} (SDs)")
+    right.set_ylabel("highest gold (SDs)")
+    _same_height(left, right)
+    size_legend(figure, colors)
+    note_below(
+        figure,
+        f"bars: {percent(level)} intervals over seeds and prompts · open: validation loss not surely better than "
+        "chance · highest gold: where the other seeds and prompts have it",
+    )
+    return figure
+
+
+@house_style()
+def figure_peaks(table: pd.DataFrame, *, cut: float, level: float = 0.95, columns: int = 1) -> Figure:
+    """Highest gold as the form fitted on KL <= `cut` predicts it, against what was measured: the paper's Fig. 12.
+
+    Args:
+        table, level, columns: as for `figure_data_validation`.
+        cut: nats.
+    """
+    sizes = size_colors(table["proxy_params"])
+    counts = sorted({int(count) for count in table["num_comparisons"]})
+    figure, axes = new_figure(columns=columns, aspect=1.05 if columns == 1 else 0.66)
+    for _, row in table.iterrows():
+        color = sizes[int(row["proxy_params"])]
+        axes.plot([row["peak_lo"], row["peak_hi"]], [row["predicted"]] * 2, color=color, linewidth=1.0)
+        bar(axes, row["peak"], row, "predicted", color, marker=MARKERS[counts.index(row["num_comparisons"])])
+    ends = [table[["peak_lo", "predicted_lo"]].min(axis=None), table[["peak_hi", "predicted_hi"]].max(axis=None)]
+    axes.plot(ends, ends, color=MUTED, linewidth=0.7, linestyle=(0, (1, 2)), zorder=0)
+    axes.set_xlabel("highest gold, measured (SDs)")
+    axes.set_ylabel("highest gold, predicted (SDs)")
+    size_legend(figure, sizes)
+    _mark_legend(axes, counts)
+    note_below(
+        figure,
+        f"predicted: d(α − β d) fitted on KL ≤ {cut:g} nats, its highest point up to the largest KL · dotted: equal · "
+        f"bars: {percent(level)} intervals",
+    )
+    return figure
+
+
+@house_style()
+def figure_epochs(table: pd.DataFrame, *, level: float = 0.95, columns: int = 1) -> Figure:
+    """Comparisons seen once and several times: validation loss and gold at n of about 1,000 (the paper's Fig. 13).
+
+    Args:
+        table: `data_table` of the conditions, and rows whose proxy_params is 0: the means over sizes.
+        level, columns: as for `figure_data_validation`.
+    """
+    colors = {0: "#000000"} | size_colors(table.loc[table["proxy_params"] > 0, "proxy_params"])
+    named = zip(table["num_comparisons"].astype(int), table["proxy_epochs"].astype(float), strict=True)
+    conditions = sorted(set(named), key=lambda told: (told[0] * told[1], told[0]))
+    tall = columns == 1
+    figure, panels = new_figure(columns=columns, aspect=1.25 if tall else 0.5, rows=1 + tall, cols=2 - tall)
+    for axes, name, label in zip(panels, ("validation_loss", "gold"), (LOSS_LABEL, ""), strict=True):
+        for rank, (size, color) in enumerate(colors.items()):
+            rows = table[table["proxy_params"] == size]
+            x = np.arange(len(conditions)) + 0.08 * (rank - (len(colors) - 1) / 2)
+            places = list(zip(rows["num_comparisons"], rows["proxy_epochs"], strict=True))
+            told = [rows.iloc[places.index(condition)] for condition in conditions]
+            axes.plot(x, [row[name] for row in told], color=color, linewidth=0.8)
+            for place, row in zip(x, told, strict=True):
+                bar(axes, place, row, name, color, marker="D" if size == 0 else "o")
+        axes.set_xticks(range(len(conditions)), [f"{epochs:g} × {count:,}" for count, epochs in conditions])
+        axes.set_ylabel(label or f"gold at n = {int(table['n'].iloc[0]):,} (SDs)")
+    panels[0].axhline(CHANCE, color=MUTED, linewidth=0.7, linestyle=(0, (1, 2)))
+    panels[-1].set_xlabel("epochs × comparisons")
+    handles = [Line2D([], [], color=color, linewidth=2) for color in colors.values()]
+    names = ["mean" if size == 0 else human_count(size) for size in colors]
+    figure.legend(handles, names, title=PARAMETERS, loc="outside upper center", ncols=6, handlelength=1.2)
+    note_below(figure, f"dotted: chance, ln 2 · bars: {percent(level)} intervals")
+    return figure
+
+
+@house_style()
+def figure_data_coefficients(fits: pd.DataFrame, *, level: float = 0.95, columns: int = 2) -> Figure:
+    """alpha and beta of best-of-n against comparisons: of each size, and their mean over sizes (the paper's 17 and 18).
+
+    Args:
+        fits: num_comparisons, proxy_params, identified, alpha and beta with _lo and _hi; proxy_params 0 is the mean.
+        level, columns: as for `figure_data_validation`.
+    """
+    fits = fits.assign(learnt=fits["identified"].astype(bool))
+    sizes, means = fits[fits["proxy_params"] > 0], fits[fits["proxy_params"] == 0].sort_values("num_comparisons")
+    colors = size_colors(sizes["proxy_params"])
+    figure, panels = new_figure(columns=columns, aspect=0.5, cols=2)
+    for axes, name, label in zip(panels, ("alpha", "beta"), ("α", "β"), strict=True):
+        _series(axes, sizes, "num_comparisons", name, "proxy_params", colors)
+        axes.fill_between(
+            means["num_comparisons"], means[f"{name}_lo"], means[f"{name}_hi"], color="black", alpha=0.13, lw=0
+        )
+        axes.plot(means["num_comparisons"], means[name], color="black", linewidth=1.8)
+        params_axis(axes, means["num_comparisons"], COMPARISONS)
+        zero_line(axes)
+        axes.set_ylabel(label, rotation=0, labelpad=8)
+    size_legend(figure, colors)
+    note_below(
+        figure,
+        f"gold = d(α − β d), d = √KL · black: mean over sizes · bars, shade: {percent(level)} intervals · "
+        "open: no peak identified within the data",
+    )
+    return figure
+
+
+@house_style()
+def figure_real(means: pd.DataFrame, *, level: float = 0.95, columns: int = 2) -> Figure:
+    """Gold under best-of-n by proxies that gold taught ("synthetic") and by those that people taught ("real").
+
+    Args:
+        means: as `mean_curves` gives them, with labels "human" and "hard" and one setting of each for a size.
+        level, columns: as for `figure_data_validation`.
+    """
+    colors, limit = size_colors(means["proxy_params"]), float(means["kl"].max())
+    figure, panels = new_figure(columns=columns, aspect=0.52, cols=2)
+    for axes, labels, title in zip(panels, ("hard", "human"), ("labelled by gold", "labelled by people"), strict=True):
+        for size, curve in means[means["labels"] == labels].groupby("proxy_params", sort=True):
+            color, curve = colors[int(str(size))], curve.sort_values("kl")
+            axes.fill_between(curve["kl"], curve["gold_lo"], curve["gold_hi"], color=color, alpha=0.15, lw=0)
+            axes.plot(curve["kl"], curve["gold"], color=color, linewidth=1.6)
+            axes.plot(curve["kl"], curve["proxy"], color=darker(color, 0.8), linewidth=0.8, linestyle=PROXY_DASH)
+        zero_line(axes)
+        count = int(means.loc[means["labels"] == labels, "num_comparisons"].iloc[0])
+        axes.set_title(f"{count:,} {title}", loc="left")
+        sqrt_kl_axis(axes, limit * 1.01, gap=0.13, label="KL (nats)")
+    _same_height(*panels)
+    panels[0].set_ylabel(GOLD_LABEL)
+    size_legend(figure, colors)
+    note_below(
+        figure,
+        f"solid: gold, shade: its {percent(level)} interval · dashed: proxy, recalibrated · people compared texts that "
+        "people wrote, gold compared responses of the reference to one prompt",
+    )
+    return figure
