@@ -12,7 +12,7 @@ MOVED := $(shell test "$$(cat $(INSTALLED) 2>/dev/null)" = "$$(pwd -P)" || echo 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install figure1 figures smoke environment benchmark lint types test clean moved
+.PHONY: help install figure1 paper figures smoke environment benchmark lint types test clean moved
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -21,6 +21,16 @@ install: $(INSTALLED) ## Set up .venv with the pinned requirements
 
 figure1: $(INSTALLED) ## Main job, laptop scale: best-of-n and RL overoptimization into results/figure1
 	$(PY) experiments/run.py +experiment=figure1 scale=laptop output=results/figure1 store=results/store
+
+# Each into its folder below results/. What one finished is in the store for the next, and for who begins again.
+PAPER := figure1 data_size oracle heavy_tails
+OPTIONS_data_size := "proxy.sizes=[2000,4000,20000,80000]"
+
+paper: $(INSTALLED) $(PAPER:%=paper-%) ## Every experiment of the paper, laptop scale, resumable, then every figure and verdict
+	$(PY) experiments/figures.py
+
+paper-%: $(INSTALLED)
+	$(PY) experiments/run.py +experiment=$* scale=laptop output=results/$* store=results/store $(OPTIONS_$*)
 
 figures: $(INSTALLED) ## Draw every figure and report under results/ again from its records (seconds)
 	$(PY) experiments/figures.py

@@ -78,12 +78,8 @@ class Simulation:
                 "weight": np.asarray(data.weight),
             }
             save_file(arrays, folder / "comparisons.safetensors")
-            dropped = float(1 - arrays["weight"].mean())
-            return {
-                "groups": len(arrays["target"]),
-                "dropped": dropped,
-                "mean_length": float(arrays["length"].mean()),
-            }
+            length, weight = arrays["length"], arrays["weight"]
+            return {"groups": len(weight), "dropped": float(1 - weight.mean()), "mean_length": float(length.mean())}
 
         return self.store.get("comparisons", config, world.keys, make)
 
@@ -269,22 +265,33 @@ class Simulation:
         """[seeds, prompts, N] raw proxy scores of the pool."""
         return np.load(self.proxy_scoring(group).path / "scores.npy", mmap_mode="r", allow_pickle=False)
 
+    @cached_property
+    def held_out_gold(self) -> np.ndarray:
+        """[groups, pairs] gold's native margins on the held-out comparisons."""
+
+        def make(folder: Path) -> dict[str, Any]:
+            np.save(folder / "scores.npy", score(self.world.gold, self._held_out), allow_pickle=False)
+            return {}
+
+        stored = self.store.get("scores", {}, [self.comparisons.key, "gold", *self.world.keys], make)
+        return self._margins(np.load(stored.path / "scores.npy", allow_pickle=False) * self.world.gold_scale)
+
+    @cached_property
+    def _held_out(self) -> Responses:
+        responses = self.comparison_parts()[1].responses
+        return Responses(*(x.reshape(-1, *x.shape[2:]) for x in responses))
+
+    def _margins(self, scores: np.ndarray) -> np.ndarray:
+        return np.asarray(pair_margins(jnp.asarray(scores).reshape(-1, self.settings.comparisons.group_size)))
+
     def recalibration(self, group: ProxyGroup) -> list[float]:
         """Per seed, the factor on the proxy's logits that minimises cross-entropy to gold's soft labels (section 2.2).
 
         s* = argmin_s mean CE(s(g_a - g_b), s(s (r_a - r_b))) over the held-out comparisons, gold on its native scale.
         """
-        readout: Any = self.settings.proxy.readout
-        held_out = self.comparison_parts()[1].responses
-        groups, size = held_out.length.shape
-        flat = Responses(*(x.reshape(-1, *x.shape[2:]) for x in held_out))
-        gold = pair_margins(jnp.asarray(score(self.world.gold, flat) * self.world.gold_scale).reshape(groups, size))
-        found = []
-        for seed in range(self.settings.proxy.seeds):
-            params = jax.tree.map(lambda x, seed=seed: x[seed], group.params)
-            raw = score(neural_reward(group.network, params, readout), flat).reshape(groups, size)
-            found.append(recalibration_factor(np.asarray(pair_margins(jnp.asarray(raw))), np.asarray(gold)))
-        return found
+        members = (jax.tree.map(lambda x, i=i: x[i], group.params) for i in range(self.settings.proxy.seeds))
+        models = [neural_reward(group.network, member, self.settings.proxy.readout) for member in members]  # type: ignore[arg-type]
+        return [recalibration_factor(self._margins(score(m, self._held_out)), self.held_out_gold) for m in models]
 
     def pressures(self) -> np.ndarray:
         """[k] the values of n measured."""

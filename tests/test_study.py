@@ -1,14 +1,19 @@
 """A study: its points are what they say, their tables are joined without loss, and few comparisons are among many."""
 
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from tiny_world import TRAINING, Made, simulation, tiny_world
 
+from synthetic_rm.analysis.claims.judging import NOT_MEASURED
+from synthetic_rm.analysis.run_folder import load_run_folder
 from synthetic_rm.errors import InputError
+from synthetic_rm.experiment import run
 from synthetic_rm.results import Tables, best_of_n_tables
 from synthetic_rm.settings import Settings, flatten, points_of, varied
 from synthetic_rm.settings_checks import validate
@@ -92,8 +97,8 @@ def test_joined_tables_hold_every_run_once_and_nothing_else(made: Made, few: Tab
     assert len(whole.records) == len(made.tables.records) + len(few.records)
     assert whole.runs["run"].is_unique and (whole.runs["stage"] == "pool").sum() == 1
     for part in (made.tables, few):
-        for place, run in enumerate(part.curves["run"]):
-            where = list(whole.curves["run"]).index(run)
+        for place, name in enumerate(part.curves["run"]):
+            where = list(whole.curves["run"]).index(name)
             np.testing.assert_array_equal(whole.curves["gold"][where], part.curves["gold"][place])
     assert whole.rl_curves is None and whole.history is None and whole.samples is made.tables.samples
     assert joined([few]) is few
@@ -109,3 +114,22 @@ def test_runs_of_rl_are_padded_to_the_longest_of_all(few: Tables) -> None:
     assert whole.rl_curves is not None and whole.history is not None
     np.testing.assert_array_equal(whole.rl_curves["pressure"], [[0, 1, 2, -1, -1], [0, 1, 2, 3, 4]])
     assert whole.rl_curves["gold"][0, :, 0].tolist() == [2, 2, 2, 0, 0] and list(whole.history["run"]) == ["a", "b"]
+
+
+def test_a_study_leaves_one_folder_with_every_point_and_its_verdicts(made: Made, few: Tables, tmp_path: Path) -> None:
+    study: list[dict[str, Any]] = [{"proxy.num_comparisons": TRAINING}, {"proxy.num_comparisons": FEW}]
+    places = {"output": str(tmp_path / "study"), "store": str(made.store), "runtime.progress": False}
+    folder = run(varied(made.settings, {**places, "study": study}))
+    told = load_run_folder(folder)
+    assert set(told.records["num_comparisons"]) == set(told.fits["num_comparisons"]) == {FEW, TRAINING}
+    assert set(few.records["run"]) < set(told.records["run"]) and len(told.fits) == 2
+    assert yaml.safe_load((folder / "config.yaml").read_text())["study"] == study
+    gold = few.records.set_index(["run", "pressure"])["gold"]
+    mine = told.records.set_index(["run", "pressure"])["gold"]
+    pd.testing.assert_series_equal(mine.loc[gold.index], gold)
+    assert {path.name for path in folder.glob("figure_data_*.png")} >= {
+        "figure_data_gold.png",
+        "figure_data_curves.png",
+    }
+    verdicts = pd.read_csv(folder / "verdicts.csv").set_index("claim")["verdict"]
+    assert verdicts["H4a"] == NOT_MEASURED != verdicts["H1a"]  # no proxies taught by 2,000

@@ -13,14 +13,13 @@ from synthetic_rm.analysis.curves import mean_curves
 from synthetic_rm.analysis.data_points import DataPoint, data_points, data_table, once_by_gold, summed_gold
 from synthetic_rm.analysis.figures.data import (
     figure_data_coefficients,
-    figure_data_curves,
     figure_data_gold,
     figure_data_validation,
     figure_epochs,
     figure_loss_gold,
     figure_peaks,
-    figure_real,
 )
+from synthetic_rm.analysis.figures.data_curves import figure_data_curves, figure_real
 from synthetic_rm.analysis.figures.style import human_count, percent
 from synthetic_rm.analysis.gallery import figure_block, gallery
 from synthetic_rm.analysis.run_folder import RunFolder

@@ -1,4 +1,4 @@
-"""Figures over the number of comparisons: the paper's Figs. 4 to 6, 10 to 13, 17 to 21, and real beside synthetic."""
+"""Figures over the number of comparisons: the paper's Figs. 5, 6, 10 to 13, 17, 18 and 21."""
 
 from typing import Any
 
@@ -9,10 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from synthetic_rm.analysis.data_points import CHANCE
-from synthetic_rm.analysis.figures.best_of_n import GOLD_LABEL, PROXY_DASH, zero_line
+from synthetic_rm.analysis.figures.best_of_n import zero_line
 from synthetic_rm.analysis.figures.style import (
     MUTED,
-    darker,
     data_colors,
     house_style,
     human_count,
@@ -20,11 +19,10 @@ from synthetic_rm.analysis.figures.style import (
     note_below,
     params_axis,
     percent,
+    same_height,
     size_colors,
     size_legend,
-    sqrt_kl_axis,
 )
-from synthetic_rm.errors import require
 
 COMPARISONS, PARAMETERS = "comparisons to learn from", "proxy parameters"
 LOSS_LABEL = "validation loss (nats)"
@@ -47,63 +45,12 @@ def _series(axes: Axes, table: pd.DataFrame, x: str, name: str, series: str, col
             bar(axes, row[x] * shift, row, name, color, full=bool(row["learnt"]))
 
 
-def _same_height(*panels: Axes) -> None:
-    """Give axes the range that holds what is drawn in each."""
-    low, high = zip(*(axes.get_ylim() for axes in panels), strict=True)
-    for axes in panels:
-        axes.set_ylim(min(low), max(high))
-
-
 def _mark_legend(axes: Axes, counts: list[int]) -> None:
     """The marks of the numbers of comparisons."""
     handles = [
         Line2D([], [], color=MUTED, marker=mark, linestyle="", markersize=4.2) for mark in MARKERS[: len(counts)]
     ]
     axes.legend(handles, [human_count(count) for count in counts], title="comparisons", loc="upper left")
-
-
-def _grid(columns: int, count: int, height: float = 0.75) -> tuple[Figure, list[Axes], int]:
-    """So many panels, 1 + columns beside each other; those that are too many are empty."""
-    across = 1 + columns
-    down = -(-count // across)
-    figure, grid = new_figure(columns=columns, aspect=0.18 + height * down / across, rows=down, cols=across)
-    panels = list(np.ravel(grid))
-    for axes in panels[count:]:
-        axes.set_axis_off()
-    return figure, panels[:count], across
-
-
-@house_style()
-def figure_data_curves(means: pd.DataFrame, *, level: float = 0.95, columns: int = 2) -> Figure:
-    """Gold (solid) and proxy (dashed) of best-of-n against KL, a colour per number of comparisons, a panel per size.
-
-    The paper's Figs. 4a and 19.
-
-    Args:
-        means: as `mean_curves` gives them, one setting for each size and number of comparisons.
-        level: of the intervals.
-        columns: width of the figure in columns of a paper.
-    Raises:
-        InputError: several settings of one size and number.
-    """
-    key = ["proxy_params", "num_comparisons", "pressure"]
-    require(not means.duplicated(key).any(), "one setting for each size and number of comparisons can be drawn")
-    colors, limit = data_colors(means["num_comparisons"]), float(means["kl"].max())
-    sizes = sorted(means["proxy_params"].unique())
-    figure, panels, across = _grid(columns, len(sizes))
-    for place, (axes, size) in enumerate(zip(panels, sizes, strict=True)):
-        for count, curve in means[means["proxy_params"] == size].groupby("num_comparisons", sort=True):
-            color, curve = colors[int(str(count))], curve.sort_values("kl")
-            axes.fill_between(curve["kl"], curve["gold_lo"], curve["gold_hi"], color=color, alpha=0.15, lw=0)
-            axes.plot(curve["kl"], curve["gold"], color=color, linewidth=1.6)
-            axes.plot(curve["kl"], curve["proxy"], color=color, linewidth=0.9, linestyle=PROXY_DASH)
-        zero_line(axes)
-        axes.set_title(f"{human_count(size)} parameters", loc="left")
-        sqrt_kl_axis(axes, limit * 1.01, label="" if place + across < len(sizes) else "KL (nats)", gap=0.13)
-    figure.supylabel("score (gold: SDs of the reference)", fontsize=8)
-    size_legend(figure, colors, COMPARISONS)
-    note_below(figure, f"solid: gold, shade: its {percent(level)} interval · dashed: proxy, recalibrated")
-    return figure
 
 
 @house_style()
@@ -177,7 +124,7 @@ def figure_data_gold(table: pd.DataFrame, *, level: float = 0.95, columns: int =
         zero_line(axes)
     left.set_ylabel(f"gold at n = {int(table['n'].iloc[0]):,} (SDs)")
     right.set_ylabel("highest gold (SDs)")
-    _same_height(left, right)
+    same_height(left, right)
     size_legend(figure, colors)
     note_below(
         figure,
@@ -275,36 +222,5 @@ def figure_data_coefficients(fits: pd.DataFrame, *, level: float = 0.95, columns
         figure,
         f"gold = d(α − β d), d = √KL · black: mean over sizes · bars, shade: {percent(level)} intervals · "
         "open: no peak identified within the data",
-    )
-    return figure
-
-
-@house_style()
-def figure_real(means: pd.DataFrame, *, level: float = 0.95, columns: int = 2) -> Figure:
-    """Gold under best-of-n by proxies that gold taught ("synthetic") and by those that people taught ("real").
-
-    Args:
-        means: as `mean_curves` gives them, with labels "human" and "hard" and one setting of each for a size.
-        level, columns: as for `figure_data_validation`.
-    """
-    colors, limit = size_colors(means["proxy_params"]), float(means["kl"].max())
-    figure, panels = new_figure(columns=columns, aspect=0.52, cols=2)
-    for axes, labels, title in zip(panels, ("hard", "human"), ("labelled by gold", "labelled by people"), strict=True):
-        for size, curve in means[means["labels"] == labels].groupby("proxy_params", sort=True):
-            color, curve = colors[int(str(size))], curve.sort_values("kl")
-            axes.fill_between(curve["kl"], curve["gold_lo"], curve["gold_hi"], color=color, alpha=0.15, lw=0)
-            axes.plot(curve["kl"], curve["gold"], color=color, linewidth=1.6)
-            axes.plot(curve["kl"], curve["proxy"], color=darker(color, 0.8), linewidth=0.8, linestyle=PROXY_DASH)
-        zero_line(axes)
-        count = int(means.loc[means["labels"] == labels, "num_comparisons"].iloc[0])
-        axes.set_title(f"{count:,} {title}", loc="left")
-        sqrt_kl_axis(axes, limit * 1.01, gap=0.13, label="KL (nats)")
-    _same_height(*panels)
-    panels[0].set_ylabel(GOLD_LABEL)
-    size_legend(figure, colors)
-    note_below(
-        figure,
-        f"solid: gold, shade: its {percent(level)} interval · dashed: proxy, recalibrated · people compared texts that "
-        "people wrote, gold compared responses of the reference to one prompt",
     )
     return figure

@@ -207,6 +207,13 @@ def size_legend(figure: Figure, colors: dict[int, str], title: str = "proxy para
     legend.get_title().set_color(MUTED)
 
 
+def same_height(*panels: Axes) -> None:
+    """Give axes the range that holds what is drawn in each."""
+    low, high = zip(*(axes.get_ylim() for axes in panels), strict=True)
+    for axes in panels:
+        axes.set_ylim(min(low), max(high))
+
+
 def darker(color: str, share: float = 0.55) -> tuple[float, float, float]:
     """The colour with every channel multiplied by `share`."""
     red, green, blue = to_rgb(color)
