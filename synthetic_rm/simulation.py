@@ -269,7 +269,7 @@ class Simulation:
     def held_out_gold(self) -> np.ndarray:
         """[groups, pairs] gold's native margins on the held-out comparisons."""
 
-        def make(folder: Path) -> dict[str, Any]:
+        def make(folder: Path, checkpoints: Checkpoints) -> dict[str, Any]:
             np.save(folder / "scores.npy", score(self.world.gold, self._held_out), allow_pickle=False)
             return {}
 
