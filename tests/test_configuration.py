@@ -84,6 +84,7 @@ def test_every_key_can_be_overridden_and_keeps_its_type() -> None:
     fixed |= {"rl.method": "rloo", "rl.value_start": "fresh", "rl.minibatches": 5, "rl.value_clip": 0.3}
     fixed |= {"rl.kl_target": 4.5, "tracking.wandb": "offline", "tracking.mlflow": "local", "tracking.folder": "t"}
     fixed |= {"tracking.project": "mine", "study": [{"proxy.epochs": 3.0}], "proxy.num_comparisons": 900}
+    fixed |= {"policy.size": 40_000}
     wanted = {key: other(value) for key, value in flat.items()} | fixed
     unset = {key for key, value in wanted.items() if value == flat[key]}
     assert unset == {"environment.name", "scale", "experiment"}

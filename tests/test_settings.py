@@ -47,7 +47,7 @@ def test_flat_keys_are_those_of_every_field_and_find_their_value() -> None:
     assert (flat["best_of_n.samples"], flat["environment.build.seed"]) == (77, 5)
     assert not any(dataclasses.is_dataclass(value) for value in flat.values())
     groups = [f.name for f in dataclasses.fields(Settings) if dataclasses.is_dataclass(getattr(Settings(), f.name))]
-    assert len(groups) == 8 and all(any(key.startswith(f"{group}.") for key in flat) for group in groups)
+    assert len(groups) == 9 and all(any(key.startswith(f"{group}.") for key in flat) for group in groups)
     assert list(flat) == list(flatten(Settings()))
 
 
@@ -99,6 +99,8 @@ BAD: list[tuple[str, Any]] = [
     ("best_of_n.points", 1),
     ("best_of_n.points", 2),
     ("best_of_n.max_n", 0),
+    ("policy.size", 0),
+    ("policy.size", 50),
     ("best_of_n.max_n", 2),
     ("best_of_n.max_n", 4_097),
     ("best_of_n.prompts_at_once", 0),
