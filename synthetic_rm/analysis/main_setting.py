@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pandas as pd
 
+from synthetic_rm.analysis.lineage import runs_of
 from synthetic_rm.analysis.run_folder import RunFolder
 
 Column = pd.Series
@@ -21,22 +22,23 @@ PREFERRED: Mapping[str, Callable[[Column], Column]] = {
     "proxy_epochs": lambda column: (_number(column) - 1).abs(),
     "label_noise": _number,
     "kl_coef": _number,
-    "policy_params": _number,
+    "policy_params": lambda column: column != column.iloc[0],
 }
 """Columns that tell settings apart, with what is least where proxies and policies are made as the paper makes them."""
 
 
-def as_the_paper(records: pd.DataFrame) -> pd.DataFrame:
+def as_the_paper(records: pd.DataFrame, *, free: str = "") -> pd.DataFrame:
     """Of each optimizer's settings those without mitigation, labelled hard by gold, with most comparisons, seen once,
-    with least label noise and no KL penalty, of the smallest policy, in this order where they differ.
+    with least label noise and no KL penalty, of the policy that is told first, in this order where they differ.
 
     Args:
         records: rows with any of the columns of `PREFERRED`.
+        free: a column in which they may differ all the same.
     """
     kept = []
     for _, rows in records.groupby("optimizer", sort=False):
         for name, rank in PREFERRED.items():
-            if name in rows:
+            if name in rows and name != free:
                 ranks = rank(rows[name])
                 rows = rows[ranks == ranks.min()]
         kept.append(rows)
@@ -46,8 +48,15 @@ def as_the_paper(records: pd.DataFrame) -> pd.DataFrame:
 def main_setting(run: RunFolder) -> RunFolder:
     """The folder of `as_the_paper` alone: its records, its fits, and the runs but those of other settings' proxies."""
     records = as_the_paper(run.records)
-    others = run.runs[run.runs["run"].isin(set(run.records["run"]) - set(records["run"]))]
-    if others.empty:
+    others = run.runs["run"].isin(set(run.records["run"]) - set(records["run"]))
+    if not others.any():
         return run
-    lost = {*others["run"], *(others["proxy_run"].dropna() if "proxy_run" in others else ())}
-    return replace(run, records=records, fits=as_the_paper(run.fits), runs=run.runs[~run.runs["run"].isin(lost)])
+    lost = set(run.runs.loc[others, "run"]) | (_proxies(run.runs[others]) - _proxies(run.runs[~others]))
+    fits = run.fits[[bool(runs_of(records, fit)) for _, fit in run.fits.iterrows()]]
+    runs, history = (table[~table["run"].isin(lost)] for table in (run.runs, run.history))
+    return replace(run, records=records, fits=fits, runs=runs, history=history)
+
+
+def _proxies(runs: pd.DataFrame) -> set[str]:
+    """The proxies that some curves are of."""
+    return set(runs["proxy_run"].dropna()) if "proxy_run" in runs else set()

@@ -12,6 +12,7 @@ import pandas as pd
 from synthetic_rm.analysis.claims.data import h4, h5
 from synthetic_rm.analysis.claims.judging import NOT_MEASURED, Verdict
 from synthetic_rm.analysis.claims.methods import h7, h8, h9
+from synthetic_rm.analysis.claims.policy import h6
 from synthetic_rm.analysis.claims.shape import h1, h2
 from synthetic_rm.analysis.claims.size import h3
 from synthetic_rm.analysis.curves import SettingCurves, setting_curves
@@ -38,7 +39,9 @@ CLAIMS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     ),
     "H4b": ("epochs do not stand in for unique comparisons", ("best_of_n",)),
     "H5": ("equal validation loss, equal gold", ("best_of_n",)),
-    "H6": ("a larger policy gains less, peaks at the same KL, has the same gap", ("",)),
+    "H6a": ("a larger policy gains less gold", ("best_of_n", "RL")),
+    "H6b": ("gold of a larger policy peaks at the same KL", ("best_of_n", "RL")),
+    "H6c": ("a larger policy has the same gap between proxy and gold", ("best_of_n", "RL")),
     "H7a": ("RL spends far more KL than best-of-n", ("RL",)),
     "H7b": ("RL peaks higher", ("RL",)),
     "H7c": ("gold against proxy is alike", ("RL",)),
@@ -47,6 +50,8 @@ CLAIMS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "H9": ("KL grows as the square of the steps", ("RL",)),
 }
 """Each claim in words, and the optimizers of which the paper makes it ("" where that does not matter)."""
+STUDIED = ("kl_coef", "policy_params")
+"""Columns of records: a folder with several values of one tells of H6 and H8 alone: few proxies, and others' too."""
 COLUMNS = ("claim", "says", "optimizer", "statistic", "value", "lo", "hi", "level", "verdict", "figure", "note")
 
 
@@ -54,7 +59,7 @@ def verdicts(run: RunFolder) -> pd.DataFrame:
     """A row for every claim and optimizer: statistic, interval, verdict and the figure that shows it.
 
     Claims are about proxies trained as the paper trains them: where a folder holds several settings of one size, those
-    of `as_the_paper` count (H4 and H5 compare numbers of comparisons, H8 penalties).
+    of `as_the_paper` count (H4 and H5 compare numbers of comparisons, H6 policies, H8 penalties).
 
     Args:
         run: of any number of optimizers.
@@ -77,21 +82,34 @@ def verdicts(run: RunFolder) -> pd.DataFrame:
 
 def _found(run: RunFolder) -> Iterator[Verdict]:
     plain: dict[str, list[SettingCurves]] = {}
+    studied = any(run.records[name].nunique() > 1 for name in STUDIED)
     for part in run.parts():
-        plain[part.optimizer] = setting_curves(part.curves, as_the_paper(part.records))
-        told: dict[str, Any] = {"optimizer": part.optimizer, "level": run.level}
-        yield from h1(plain[part.optimizer], **told)
-        yield from h2(plain[part.optimizer], **told, cut=part.held_out_kl)
-        yield from h3(plain[part.optimizer], **told)
-        if part.optimizer == "best_of_n":
-            points = data_points(run)
-            yield from h4(points, **told)
-            yield from h5(points, **told)
-        else:
-            every = setting_curves(part.curves, part.records)
-            yield from h7(plain.get("best_of_n", []), plain[part.optimizer], **told)
-            yield from h8([e for e in every if e.setting.get("mitigation", "none") == "none"], **told)
-            yield from h9(part.records, **told)
+        yield from h6(_curves(part, free="policy_params"), part.optimizer, level=run.level)
+        if part.optimizer != "best_of_n":
+            yield from h8(_curves(part, free="kl_coef"), part.optimizer, level=run.level)
+        if not studied:
+            plain[part.optimizer] = _curves(part)
+            yield from _of_the_papers_setting(run, part, plain)
+
+
+def _of_the_papers_setting(run: RunFolder, part: RunFolder, plain: Mapping[str, list[SettingCurves]]
+                           ) -> Iterator[Verdict]:  # fmt: skip
+    entries = plain[part.optimizer]
+    options: dict[str, Any] = {"optimizer": part.optimizer, "level": run.level}
+    yield from h1(entries, **options)
+    yield from h2(entries, **options, cut=part.held_out_kl)
+    yield from h3(entries, **options)
+    if part.optimizer == "best_of_n":
+        points = data_points(run)
+        yield from h4(points, **options)
+        yield from h5(points, **options)
+    else:
+        yield from h7(plain.get("best_of_n", []), entries, **options)
+        yield from h9(part.records, **options)
+
+
+def _curves(part: RunFolder, *, free: str = "") -> list[SettingCurves]:
+    return setting_curves(part.curves, as_the_paper(part.records, free=free))
 
 
 def write_verdicts(run: RunFolder) -> pd.DataFrame:

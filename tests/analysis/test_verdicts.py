@@ -104,18 +104,23 @@ def test_markdown_tells_every_measured_claim_once_per_run_and_lists_the_rest(bot
     assert "[sub/small](sub/small/figure_gold.png)" in text and "95% interval" in text and "| PPO: " in text
     assert all(line.count("|") == 5 for line in rows)
     last = text.strip().splitlines()[-1]
-    assert last == "Not measured: H4a (best-of-n); H4b (best-of-n); H5 (best-of-n); H6; H8a (RL); H8b (RL)."
+    policies = "; ".join(f"H6{part} (best-of-n, RL)" for part in "abc")
+    assert last == f"Not measured: H4a (best-of-n); H4b (best-of-n); H5 (best-of-n); {policies}; H8a (RL); H8b (RL)."
     only = verdicts_markdown({"small": tables["sub/small"]})
     assert "H1a (RL)" in only and "H3a (best-of-n)" in only and "H7a (RL)" in only
 
 
 def test_claims_are_about_the_papers_own_setting() -> None:
-    """Of each optimizer: most comparisons, then least noise, then no penalty; where nothing differs, all of it."""
+    """Of each optimizer: most comparisons, then least noise, no penalty, first policy; all where nothing differs."""
     best = [{"proxy_params": size, "num_comparisons": 9000, "label_noise": 0.0, "kl_coef": np.nan} for size in (1, 2)]
     others = [best[0] | {"num_comparisons": 900}, best[0] | {"label_noise": 0.25}, best[1] | {"kl_coef": 0.1}]
     records = pd.DataFrame([*others, *best]).assign(optimizer="best_of_n")
     assert as_the_paper(records).index.tolist() == [3, 4]
+    assert as_the_paper(records, free="kl_coef").index.tolist() == [2, 3, 4]
     assert len(as_the_paper(records[["optimizer", "proxy_params"]])) == len(records)
+    policies = records.assign(policy_params=[5, 5, 5, 5, 3])
+    assert as_the_paper(policies).index.tolist() == [3]
+    assert as_the_paper(policies, free="policy_params").index.tolist() == [3, 4]
 
 
 def test_folders_without_verdicts_are_told(tmp_path: Path) -> None:
