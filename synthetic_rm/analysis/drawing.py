@@ -14,7 +14,8 @@ from synthetic_rm.analysis.figures.best_of_n import (
     figure_extrapolation,
     figure_proxy_vs_gold,
 )
-from synthetic_rm.analysis.figures.rl import NAMES, figure_both, figure_kl_steps
+from synthetic_rm.analysis.figures.proxy_scores import figure_proxy_scores
+from synthetic_rm.analysis.figures.rl import NAMES, figure_both, figure_clipped, figure_kl_steps
 from synthetic_rm.analysis.figures.scaling import figure_left_out, figure_scaling
 from synthetic_rm.analysis.report_sections import run_counts
 from synthetic_rm.analysis.run_folder import RunFolder
@@ -57,6 +58,7 @@ def _best_of_n_figures(
         ),
         "figure_proxy_vs_gold": figure_proxy_vs_gold(means, sizes=sizes, level=run.level),
         "figure_coefficients": figure_coefficients(run.fits, sizes=sizes, level=run.level),
+        "figure_proxy_scores": figure_proxy_scores(means, sizes=sizes, level=run.level),
     }
     told_of = _forecast(run, means)
     if len(told_of):
@@ -80,6 +82,8 @@ def _rl_figures(run: RunFolder, overopt: pd.DataFrame, means: pd.DataFrame, size
         "figure_kl_steps": figure_kl_steps(run.history, method=run.optimizer, sizes=sizes),
         "figure_rl_coefficients": figure_coefficients(run.fits, sizes=sizes, level=run.level),
     }
+    if "clip_fraction" in run.history and (run.history["clip_fraction"] > 0).any():
+        figures["figure_clipped"] = figure_clipped(run.history, method=run.optimizer, sizes=sizes)
     told_of = _forecast(run, means)
     if len(told_of):
         rivals: dict[str, Any] = {"form": "rl", "rivals": ("bon", "log1p"), "sizes": sizes}

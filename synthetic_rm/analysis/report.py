@@ -12,9 +12,11 @@ from synthetic_rm.analysis.data_section import data_figures, data_section
 from synthetic_rm.analysis.drawing import Part, draw
 from synthetic_rm.analysis.figures.rl import NAMES
 from synthetic_rm.analysis.figures.style import human_count, save_figure
+from synthetic_rm.analysis.hyperparameters import hyperparameter_table
 from synthetic_rm.analysis.lineage import check_lineage
 from synthetic_rm.analysis.main_setting import as_the_paper, main_setting
 from synthetic_rm.analysis.page import write_page
+from synthetic_rm.analysis.policy_and_penalty import penalty_section, policy_section, studied_figures
 from synthetic_rm.analysis.proxy_tails import tails_section
 from synthetic_rm.analysis.report_sections import (
     PRESSURES,
@@ -46,7 +48,7 @@ def redraw(folder: str | Path) -> Path:
     run = load_run_folder(folder)
     check_lineage(run)
     main, parts = _main(run)
-    for name, figure in {**draw(main, parts), **data_figures(run)}.items():
+    for name, figure in {**draw(main, parts), **data_figures(run), **studied_figures(run)}.items():
         save_figure(figure, run.path / name)
     return _write(run, parts)
 
@@ -130,12 +132,17 @@ def _titled(parts: list[Part], section: Callable[[RunFolder, pd.DataFrame], Mark
     return Markup("".join(f"<h3>{escape(name)}</h3>{html}" if len(told) > 1 else html for name, html in told))
 
 
+def _studied(run: RunFolder) -> dict[str, Markup]:
+    """What is told of settings besides the main one; empty where there are none."""
+    return {"Comparisons": data_section(run), "KL penalty": penalty_section(run), "Policy size": policy_section(run)}
+
+
 def _write(run: RunFolder, parts: list[Part]) -> Path:
     configuration = yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True)
     command = run.provenance.get("command", "The command was not recorded.")
     sections = {
         "Verdicts": verdicts_section(write_verdicts(run)),
-        **{name: html for name, html in (("Comparisons", data_section(run)),) if html},
+        **{name: html for name, html in _studied(run).items() if html},
         "Figures": _titled(parts, figures_section),
         "Fits": _titled(parts, fits_section),
         "Scaling laws": _titled(parts, lambda part, _: scaling_section(part)),
@@ -144,7 +151,7 @@ def _write(run: RunFolder, parts: list[Part]) -> Path:
         "Sample responses": _titled(parts, lambda part, _: samples_section(part.samples)),
         "Gold and people": environment_section(run.path / "environment.json"),
         "Runs": runs_section(run.runs),
-        "Configuration": Markup(f"<pre>{escape(configuration)}</pre>"),
+        "Configuration": Markup(f"{hyperparameter_table(run)}<pre>{escape(configuration)}</pre>"),
         "Provenance": pairs_table(run.provenance, caption="Where these numbers come from"),
         "Make it again": Markup(f"<pre>{escape(command)}</pre>"),
     }

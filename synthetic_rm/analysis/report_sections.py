@@ -34,6 +34,7 @@ FIGURES = {
     "what was measured there; one panel for each proxy size.",
     "figure_coefficients": "Coefficients of the gold fit against the number of parameters of the proxy.",
     "figure_proxy_vs_gold": "Gold score against proxy score along the optimization.",
+    "figure_proxy_scores": "Proxy score against distance, beside straight lines (the paper’s Fig. 20).",
     "figure_scaling": "α, β and the peak against proxy parameters: the fit of each size, and straight lines "
     "through α and β with {level} intervals.",
     "figure_left_out": "The gold curve of each size as measured (dots), and as the law of all other sizes gives it.",
@@ -44,6 +45,7 @@ RL_FIGURES = {
     "figure_rl_gold": "The same gold curves without the proxies, so that rise and fall can be read.",
     "figure_both": "Gold score against proxy score: best-of-n dotted, RL solid.",
     "figure_kl_steps": "KL divergence of the training rollouts from the reference against iterations, a line per run.",
+    "figure_clipped": "Share of the tokens beyond the clip in each iteration, a line per run (the paper’s Fig. 25).",
     "figure_rl_coefficients": "Coefficients of the gold fit against the number of parameters of the proxy; α is "
     "fitted as one for all sizes.",
     "figure_rl_extrapolation": "Gold fits made on KL ≤ {cut:g} nats alone, drawn on beyond, against what was measured "

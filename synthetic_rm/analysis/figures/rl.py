@@ -1,4 +1,4 @@
-"""Figures of RL beside best-of-n: gold against proxy (the paper's Fig. 8), KL against step (Figs. 14 to 16)."""
+"""Figures of RL beside best-of-n: gold against proxy (the paper's Fig. 8), KL and clipping against step (16, 25)."""
 
 from collections.abc import Sequence
 
@@ -75,7 +75,7 @@ def figure_kl_steps(
 ) -> Figure:
     """KL of the training rollouts against iterations, a line per run, one colour per proxy size.
 
-    The paper's Figs. 14 to 16. A run that failed or was not finite ends in a cross.
+    The paper's Fig. 16. A run that failed or was not finite ends in a cross.
 
     Args:
         history: run, proxy_params, step, kl, status: a row per iteration.
@@ -85,25 +85,56 @@ def figure_kl_steps(
     Raises:
         InputError: `history` has no rows.
     """
+    figure, axes, lost = _history_figure(history, "kl", method, sizes, columns)
+    axes.set_ylabel("KL from the reference policy (nats)")
+    axes.set_title("KL against iteration", loc="left")
+    note_below(figure, f"a line for each run, on its training prompts · {lost}")
+    return figure
+
+
+@house_style()
+def figure_clipped(
+    history: pd.DataFrame, *, method: str, sizes: Sequence[int] | None = None, window: int = 5, columns: int = 1
+) -> Figure:
+    """Share of the tokens whose ratio was beyond the clip in an iteration, a line per run, one colour per proxy size.
+
+    The paper's Fig. 25. Every line is a running mean over `window` iterations.
+
+    Args:
+        history: run, proxy_params, step, clip_fraction, status: a row per iteration.
+        method, sizes, columns: as for `figure_kl_steps`.
+        window: iterations.
+    Raises:
+        InputError: `history` has no rows.
+    """
+    smooth = history.sort_values(["run", "step"], kind="stable")
+    means = smooth.groupby("run", sort=False)["clip_fraction"].rolling(window, min_periods=1).mean()
+    smooth = smooth.assign(clip_fraction=means.to_numpy())
+    figure, axes, lost = _history_figure(smooth, "clip_fraction", method, sizes, columns)
+    axes.set_ylabel("share of tokens beyond the clip")
+    axes.set_title("Clipping against iteration", loc="left")
+    note_below(figure, f"a line for each run, a running mean over {window} iterations · {lost}")
+    return figure
+
+
+def _history_figure(history: pd.DataFrame, column: str, method: str, sizes: Sequence[int] | None, columns: int
+                    ) -> tuple[Figure, Axes, str]:  # fmt: skip
+    """A column of the history against iterations, and in words how many runs were lost."""
     require(len(history) > 0, "nothing to draw: the history has no rows")
     colors = colors_of(history.drop_duplicates("proxy_params"), sizes, ("proxy_params",))
     figure, axes = new_figure(columns=columns, aspect=0.95 if columns == 1 else 0.6)
     for run, rows in history.sort_values("step").groupby("run", sort=False):
-        _line(axes, rows, colors[int(rows["proxy_params"].iloc[0])], str(run))
+        _line(axes, rows, column, colors[int(rows["proxy_params"].iloc[0])], str(run))
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     axes.set_xlabel(f"{NAMES.get(method, method)} iterations")
-    axes.set_ylabel("KL from the reference policy (nats)")
-    axes.set_title("KL against iteration", loc="left")
     size_legend(figure, colors)
     lost = int((history.groupby("run")["status"].first() != "ok").sum())
-    lost_runs = f"{lost or 'no'} {'run' if lost == 1 else 'runs'} failed or not finite (crosses)"
-    note_below(figure, f"a line for each run, on its training prompts · {lost_runs}")
-    return figure
+    return figure, axes, f"{lost or 'no'} {'run' if lost == 1 else 'runs'} failed or not finite (crosses)"
 
 
-def _line(axes: Axes, rows: pd.DataFrame, color: str, run: str) -> None:
-    kept = rows[np.isfinite(rows["kl"])]
-    axes.plot(kept["step"], kept["kl"], color=color, linewidth=0.9, alpha=0.85, label=run)
+def _line(axes: Axes, rows: pd.DataFrame, column: str, color: str, run: str) -> None:
+    kept = rows[np.isfinite(rows[column])]
+    axes.plot(kept["step"], kept[column], color=color, linewidth=0.9, alpha=0.85, label=run)
     if rows["status"].iloc[0] != "ok" and len(kept):
-        axes.plot(kept["step"].iloc[-1], kept["kl"].iloc[-1], "x", color=color, markersize=5, markeredgecolor=MUTED)
+        axes.plot(kept["step"].iloc[-1], kept[column].iloc[-1], "x", color=color, markersize=5, markeredgecolor=MUTED)
