@@ -1,7 +1,8 @@
 """How far may I optimize a proxy of this size? python experiments/plan.py --results results/figure1 --size 6000
 
 Reads the records of a run with three or more proxy sizes, fits alpha and beta as lines over log10 parameters, and tells
-where gold is expected to peak, with an interval. Nothing is trained and jax is not imported.
+where gold is expected to peak, with an interval. Nothing is trained and jax is not imported. Where the run has several
+numbers of comparisons (data_size), --comparisons chooses one of them.
 
 Exit code 0 when done, 2 for input that cannot be (one line on standard error says why).
 """
@@ -15,20 +16,21 @@ import numpy as np
 
 from synthetic_rm.analysis.curves import setting_curves
 from synthetic_rm.analysis.fit_table import default_form
-from synthetic_rm.analysis.main_setting import main_setting
+from synthetic_rm.analysis.main_setting import main_setting, with_comparisons
 from synthetic_rm.analysis.planner import plan, plan_lines
 from synthetic_rm.analysis.run_folder import load_run_folder
 from synthetic_rm.analysis.scaling import fit_scaling_law
 from synthetic_rm.errors import InputError, require
 
 
-def answer(results: Path, size: float, optimizer: str, extrapolate: bool) -> list[str]:
+def answer(results: Path, size: float, optimizer: str, extrapolate: bool, comparisons: int | None = None) -> list[str]:
     """The plan in words.
 
     Raises:
-        InputError: the folder, the optimizer or the size cannot be.
+        InputError: the folder, the optimizer, the size or the number of comparisons cannot be.
     """
-    run = main_setting(load_run_folder(results))
+    run = load_run_folder(results)
+    run = main_setting(run if comparisons is None else with_comparisons(run, comparisons))
     known = sorted(run.records["optimizer"].unique())
     require(optimizer in known, f"--optimizer={optimizer}: {results} has {', '.join(known)}")
     part = next(part for part in run.parts() if part.optimizer == optimizer)
@@ -43,10 +45,15 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--results", type=Path, default=Path("results/figure1"), help="default: %(default)s")
     parser.add_argument("--size", type=float, required=True, help="parameters of the proxy")
     parser.add_argument("--optimizer", default="best_of_n", help="of the records; default: %(default)s")
+    parser.add_argument("--comparisons", type=int, help="that the proxy learns from; default: the most there are")
     parser.add_argument("--extrapolate", action="store_true", help="answer beyond the sizes that were measured")
     options = parser.parse_args(words)
     try:
-        print("\n".join(answer(options.results, options.size, options.optimizer, options.extrapolate)))
+        print(
+            "\n".join(
+                answer(options.results, options.size, options.optimizer, options.extrapolate, options.comparisons)
+            )
+        )
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

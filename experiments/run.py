@@ -1,40 +1,64 @@
 """Run one experiment: python experiments/run.py +experiment=figure1 scale=laptop output=DIR store=DIR
 
-Exit code 0 when done, 2 for input that cannot be (one line on standard error says why), 1 for anything else. On
-SIGTERM or Ctrl-C it checkpoints what is under way and ends with 143 or 130; the same command then goes on from there.
+A sweep: python experiments/run.py -m +experiment=figure1 proxy.seeds=2,4 comparisons.noise=0,0.1 output=DIR. Every
+point has a folder of its own below the output; all are checked before the first is run, one that fails stops no other
+(fail_fast=true: it does), and a table at the end tells how each of them ended.
+
+Exit code 0 when done, 2 for input that cannot be (one line on standard error says why), 1 for anything else, such as a
+sweep with points that failed. On SIGTERM or Ctrl-C it checkpoints what is under way and ends with 143 or 130; the same
+command then goes on from there.
 """
 
 import os
 import sys
+import traceback
 from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
+from rich.console import Console
 
-from synthetic_rm.analytic_experiment import CURVES, run_analytic
-from synthetic_rm.config import ERRORS, one_line, register, to_settings
+from synthetic_rm.config import ERRORS, Refused, Sweep, one_line, prepare_runtime, register, typed
 from synthetic_rm.errors import InputError, RunError, Stopped
-from synthetic_rm.experiment import run
-from synthetic_rm.runtime import prepare, stoppable
+from synthetic_rm.runtime import stoppable
+from synthetic_rm.settings import Settings
+from synthetic_rm.sweep import finish, run_point, settings_of_point
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def job(config: DictConfig) -> None:
-    """One configuration: checked whole, then run."""
+    """One configuration: checked whole, then run. A point of a sweep leaves how it ended in its folder."""
+    if Sweep.running is not None:
+        run_point(settings_of_point(typed(config), Sweep.running), Sweep.running, run_whole)
+        return
     try:
-        settings = to_settings(config)
-        prepare(settings.runtime.threads)
-        with stoppable():
-            (run_analytic if settings.experiment in CURVES else run)(settings)
+        run_whole(typed(config))
     except InputError as error:
         raise SystemExit(refuse(error)) from error
     except RunError as error:
         raise SystemExit(refuse(error, code=1)) from error
 
 
-def refuse(error: Exception, code: int = 2) -> int:
+def run_whole(settings: Settings) -> None:
+    """Run typed settings. jax is imported once processors and devices are set."""
+    prepare_runtime(settings.runtime)
+    from synthetic_rm import experiments
+
+    experiments.check_settings(settings)
+    with stoppable():
+        experiments.run_experiment(settings)
+
+
+def tell_sweep() -> int:
+    """Print how every point of the sweep ended; the exit code."""
+    table, good = finish(Sweep.points)
+    Console(file=sys.stderr, width=None if sys.stderr.isatty() else 160).print(table)
+    return 0 if good else 1
+
+
+def refuse(error: BaseException, code: int = 2) -> int:
     """Say on one line what cannot be, and give the exit code for it."""
     print(f"error: {one_line(error)}", file=sys.stderr)
     return code
@@ -44,14 +68,21 @@ def main() -> int:
     """The command, with its exit code."""
     os.environ["HYDRA_FULL_ERROR"] = "1"
     register()
+    Sweep.points = {}
+    code = 0
     try:
         job()
-    except ERRORS as error:
-        return refuse(error)
+    except (Refused, *ERRORS) as error:
+        code = refuse(error)
     except (Stopped, KeyboardInterrupt) as error:
         print("stopped: the same command goes on from what the store has", file=sys.stderr)
-        return int(error.code or 1) if isinstance(error, Stopped) else 130
-    return 0
+        code = int(error.code or 1) if isinstance(error, Stopped) else 130
+    except Exception:
+        if not Sweep.points:
+            raise
+        traceback.print_exc()
+        code = 1
+    return max(code, tell_sweep()) if Sweep.points else code
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ from synthetic_rm.analytic import heavy_tails, oracle
 from synthetic_rm.analytic.records import ANALYTIC, AnalyticCurve, records, runs
 from synthetic_rm.errors import InputError
 from synthetic_rm.experiment import prepare_output, result_config
+from synthetic_rm.files import write_atomic, write_table
 from synthetic_rm.progress import Reporter
 from synthetic_rm.provenance import describe, digest
-from synthetic_rm.results import write_atomic, write_table
 from synthetic_rm.settings import Settings
 
 CURVES: Mapping[str, Callable[[], Iterator[AnalyticCurve]]] = {

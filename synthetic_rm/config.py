@@ -1,19 +1,32 @@
-"""F9: the typed configuration as Hydra sees it. The only file of the package that knows Hydra."""
+"""F9: the typed configuration and sweeps as Hydra sees them. The only file of the package that knows Hydra.
 
-from typing import Any
+Nothing here imports jax before a configuration is typed: what it says of processors and devices comes first.
+"""
 
+import importlib.util
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from hydra import compose
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, OverrideParseException
+from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from synthetic_rm.errors import InputError
-from synthetic_rm.settings import Settings
-from synthetic_rm.settings_checks import validate
-from synthetic_rm.study import check_study
+from synthetic_rm.errors import InputError, require
+from synthetic_rm.runtime import prepare
+from synthetic_rm.settings import RuntimeSettings, Settings
+from synthetic_rm.sweep import begin, for_each, point_name, settings_of_point
 
 ERRORS = (HydraException, OmegaConfBaseException)
 """What Hydra raises for input it cannot use."""
+SHARING = ("basic", "ray")
+"""launchers whose processes run more than one point"""
+NOT_SWEPT = ("output", "store", "fail_fast")
 
 
 def _writable(node: Any) -> None:
@@ -37,6 +50,19 @@ def to_settings(config: DictConfig) -> Settings:
     Raises:
         InputError: a value is missing, of the wrong type, or not allowed; one line.
     """
+    from synthetic_rm.experiments import check_settings
+
+    settings = typed(config)
+    check_settings(settings)
+    return settings
+
+
+def typed(config: DictConfig) -> Settings:
+    """Typed settings of a composed configuration, their values not looked at.
+
+    Raises:
+        InputError: a key is unknown, or a value is missing or of the wrong type; one line.
+    """
     known = _keys(OmegaConf.to_container(OmegaConf.structured(Settings)))
     for key in sorted(_keys(OmegaConf.to_container(config)) - known):
         parent = key.rpartition(".")[0]
@@ -49,7 +75,6 @@ def to_settings(config: DictConfig) -> Settings:
     except OmegaConfBaseException as error:
         raise InputError(one_line(error)) from error
     assert isinstance(settings, Settings)
-    check_study(settings, validate)
     return settings
 
 
@@ -64,7 +89,158 @@ def _keys(value: Any, prefix: str = "") -> set[str]:
 def one_line(error: BaseException) -> str:
     """The message of a configuration error on one line, with the key it names."""
     told = str(error) if error.__cause__ is None or isinstance(error, InputError) else f"{error}\n{error.__cause__}"
+    if isinstance(error, OverrideParseException) and error.override not in told:
+        told = f"{error.override}: {told}"
     lines = [line.strip() for line in told.splitlines() if line.strip()]
     dropped = ("object_type=", "reference_type=", "Set the environment variable", "See https")
     kept = [line for line in lines if not line.startswith(dropped)]
     return " ".join(kept) if kept else type(error).__name__
+
+
+class Refused(BaseException):
+    """A sweep that cannot be. Hydra turns every `Exception` of a callback into a warning, and goes on."""
+
+
+class Sweep(Callback):
+    """Hears from Hydra of a sweep's points: checks all of them before the first is run, and knows which one runs.
+
+    Launchers carry the instance to the processes that run the points; `points` stays in the one that started them.
+    """
+
+    points: ClassVar[dict[str, Settings]] = {}
+    """the points of the sweep that this process started, by name"""
+    running: ClassVar[str | None] = None
+    """the name of the point that runs in this process; None outside of sweeps"""
+
+    def __init__(self) -> None:
+        self.names: dict[tuple[str, ...], str] = {}
+
+    def on_multirun_start(self, config: DictConfig, config_name: str | None = None, **_: Any) -> None:
+        """Compose and check every point; `Refused` if one cannot be."""
+        try:
+            launcher = _launcher(config)
+            self.names = names_of_points(config)
+            named = {name: list(overrides) for overrides, name in self.names.items()}
+            asked = for_each(named, lambda overrides: composed(config_name, overrides))
+            _prepare_here(asked, launcher)
+            Sweep.points = _checked(asked)
+        except InputError as error:
+            raise Refused(one_line(error)) from error
+
+    def on_job_start(self, config: DictConfig, **_: Any) -> None:
+        """Remember which point runs here."""
+        overrides = tuple(config.hydra.overrides.task)
+        if self.names and overrides not in self.names:
+            raise Refused(f"{' '.join(overrides)}: is no point of this sweep")
+        Sweep.running = self.names.get(overrides)
+
+
+def composed(config_name: str | None, overrides: list[str]) -> Settings:
+    """`typed` settings of a point.
+
+    Raises:
+        InputError: the overrides cannot be composed, or what they make cannot be typed; one line.
+    """
+    try:
+        return typed(compose(config_name, overrides))
+    except ERRORS as error:
+        raise InputError(one_line(error)) from error
+
+
+def prepare_runtime(runtime: RuntimeSettings) -> None:
+    """`runtime.prepare` as the settings say, before jax is imported.
+
+    Raises:
+        InputError: they ask for what is not there.
+    """
+    prepare(**_of_process(runtime))
+
+
+def _of_process(runtime: RuntimeSettings) -> dict[str, Any]:
+    """The settings that hold for a whole process."""
+    return {name: getattr(runtime, name) for name in ("threads", "platform", "devices", "memory_fraction")}
+
+
+def _prepare_here(points: Mapping[str, Settings], launcher: str) -> None:
+    """Before jax is imported here to check the points: what they say of a process that runs all of them, or, where
+    others run them, that this one leaves accelerators alone.
+
+    Raises:
+        InputError: points that share a process differ in what holds for all of it.
+    """
+    wanted = [_of_process(settings.runtime) for settings in points.values()]
+    for key, first in wanted[0].items() if launcher in SHARING else ():
+        other = next((runtime[key] for runtime in wanted if runtime[key] != first), first)
+        require(
+            other == first,
+            f"runtime.{key}={first},{other}: cannot be swept by points that share a process; hydra/launcher="
+            "submitit_local gives each its own",
+        )
+    if launcher == "basic":
+        prepare(**wanted[0])
+        return
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")
+
+
+def _checked(asked: Mapping[str, Settings]) -> dict[str, Settings]:
+    """The points with folders of their own, after everything that can be checked of them before anything is compiled.
+
+    Raises:
+        InputError: a point cannot be; its name and what is wrong with it.
+    """
+    from synthetic_rm.experiments import check_settings, checker
+
+    for_each(asked, check_settings)
+    points = {name: settings_of_point(settings, name) for name, settings in asked.items()}
+    for_each(points, checker())
+    begin(points)
+    return points
+
+
+def names_of_points(config: DictConfig) -> dict[tuple[str, ...], str]:
+    """Overrides and name of every point of a sweep, as Hydra's basic sweeper makes them, in its order.
+
+    Raises:
+        InputError: another sweeper, a key that cannot be swept, or two points that are the same.
+    """
+    sweeper = config.hydra.sweeper
+    require(
+        str(sweeper._target_).endswith(".BasicSweeper"),
+        f"hydra/sweeper={config.hydra.runtime.choices['hydra/sweeper']}: allowed is basic",
+    )
+    asked = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
+    try:
+        parsed = OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(
+            [*asked, *config.hydra.overrides.task]
+        )
+        (points,) = BasicSweeper.split_arguments(parsed, None)
+    except ERRORS as error:
+        raise InputError(one_line(error)) from error
+    swept = {override.get_key_element(): override.is_sweep_override() for override in parsed}
+    for key in NOT_SWEPT:
+        require(not swept.get(key), f"{key}: cannot be swept; it holds for all points together")
+    names: dict[tuple[str, ...], str] = {}
+    for overrides in points:
+        name = point_name([text for text, among in zip(overrides, swept.values(), strict=True) if among])
+        require(name not in names.values(), f"{name}: a point of the sweep is given twice")
+        names[tuple(overrides)] = name
+    return names
+
+
+def _launcher(config: DictConfig) -> str:
+    """The launcher's name in its group.
+
+    Raises:
+        InputError: its package is not installed.
+    """
+    name, target = str(config.hydra.runtime.choices["hydra/launcher"]), str(config.hydra.launcher._target_)
+    package = ".".join(target.split(".")[:2])
+    if target.startswith("hydra_plugins.") and importlib.util.find_spec(package) is None:
+        extra = package.split(".")[1].removeprefix("hydra_").removesuffix("_launcher")
+        raise InputError(
+            f"hydra/launcher={name}: needs hydra-{extra}-launcher, which is not installed: "
+            f"pip install 'synthetic-rm[{extra}]'"
+        )
+    return name

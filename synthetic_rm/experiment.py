@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,19 @@ from synthetic_rm.analysis.tables import summary_table
 from synthetic_rm.build import data_sha256
 from synthetic_rm.checks import check_data, check_environment
 from synthetic_rm.errors import InputError, RunError
+from synthetic_rm.files import write_atomic, write_table
 from synthetic_rm.progress import Reporter
 from synthetic_rm.provenance import describe, digest
 from synthetic_rm.release import ROOT, check_release, read_release_manifest
-from synthetic_rm.results import Tables, overoptimization_tables, write_atomic, write_table, write_tables
-from synthetic_rm.settings import EnvironmentSettings, Settings, flatten, points_of
+from synthetic_rm.results import Tables, overoptimization_tables, write_tables
+from synthetic_rm.settings import EnvironmentSettings, RuntimeSettings, Settings, flatten, points_of
 from synthetic_rm.simulation import Simulation
 from synthetic_rm.store import Store, check_folder
 from synthetic_rm.study import joined
 from synthetic_rm.trackers import open_tracking
 from synthetic_rm.tracking import PACKAGES, Tracking, check_installed, numbers
 
-FREE = ("output", "store", "runtime.threads", "runtime.progress", "runtime.checkpoint_seconds")
+FREE = ("output", "store", "fail_fast", *(f"runtime.{f.name}" for f in fields(RuntimeSettings) if f.name != "dtype"))
 """Keys that, like those of `tracking`, may differ without changing a result."""
 
 

@@ -1,6 +1,5 @@
 """F7: what an experiment leaves: records, runs, per-prompt curves and sample responses, as tables."""
 
-import csv
 import json
 import os
 import time
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from synthetic_rm.files import write_atomic, write_table
 from synthetic_rm.measuring import curve_records, displayed_curve, sample_rows, scores_of, starts
 from synthetic_rm.rl_tables import rl_tables
 from synthetic_rm.run_rows import Row, curve_row, each_once, proxy_row, release_row, stage_row
@@ -181,17 +181,4 @@ def write_arrays(arrays: dict[str, np.ndarray], path: Path) -> None:
     scratch = path.with_name(f".{path.name}")
     with scratch.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    os.replace(scratch, path)
-
-
-def write_table(frame: pd.DataFrame, path: Path) -> None:
-    """Write a CSV table whole. Every text is quoted, so that no character of a response ends its field or its row."""
-    text = frame.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    write_atomic(path, text.encode())
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
-    scratch = path.with_name(f".{path.name}.new")
-    scratch.write_bytes(content)
     os.replace(scratch, path)

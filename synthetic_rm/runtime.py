@@ -7,9 +7,10 @@ A signal to end waits until what is under way is safe.
 
 import os
 import signal
+import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -26,24 +27,48 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def prepare(threads: int = 0) -> None:
-    """Use `threads` processors (0: all there are) and one thread per program. Call before the first array is made.
+VISIBLE = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "TPU_VISIBLE_CHIPS")
+"""variables in which drivers look for the accelerators to show"""
+
+
+def prepare(
+    threads: int = 0,
+    platform: str | None = None,
+    devices: Sequence[int] | None = None,
+    memory_fraction: float | None = None,
+) -> None:
+    """Use `threads` processors (0: all there are), one thread per program, and these devices.
+
+    Call before jax is imported: it reads the platform then, the rest when the first array is made.
 
     Programs run in the threads that call them: jax's own pool may put two of them on one processor.
 
     Raises:
-        InputError: more threads than there are processors.
+        InputError: more threads than there are processors, or devices asked for after jax was imported with others.
     """
     allowed = processors()
     require(threads <= allowed, f"runtime.threads={threads}: allowed is 1 to {allowed}, or 0 for all")
     if threads and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    _set("platform", platform, "JAX_PLATFORMS")
+    _set("devices", None if devices is None else ",".join(map(str, devices)), *VISIBLE)
+    _set("memory_fraction", memory_fraction, "XLA_CLIENT_MEM_FRACTION")
+    if memory_fraction is not None:
+        os.environ.pop("XLA_PYTHON_CLIENT_MEM_FRACTION", None)  # its old name, refused beside the new one
     flags = os.environ.get("XLA_FLAGS", "")
     if "xla_cpu_multi_thread_eigen" not in flags:
         os.environ["XLA_FLAGS"] = f"{flags} {ONE_THREAD_EACH}".strip()
     import jax  # not above: what only reads tables needs none
 
     jax.config.update("jax_cpu_enable_async_dispatch", False)
+
+
+def _set(key: str, value: object, *names: str) -> None:
+    """Set environment variables that jax reads, unless the value is None."""
+    if value is None or all(os.environ.get(name) == str(value) for name in names):
+        return
+    require("jax" not in sys.modules, f"runtime.{key}={value}: cannot be set, this process has imported jax already")
+    os.environ |= dict.fromkeys(names, str(value))
 
 
 def concurrently(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:

@@ -15,6 +15,7 @@ RELEASES = ("reviews-v1", "reviews-v2")
 METHODS = ("ppo", "rloo", "grpo", "dr_grpo")
 VALUE_STARTS = ("proxy", "reference", "fresh")
 WANDB_MODES = ("offline", "online")
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,12 @@ class RuntimeSettings:
     progress: bool = True
     checkpoint_seconds: float | None = 60.0
     """between two checkpoints of a stage's loop; null: only where the process is asked to stop"""
+    platform: str | None = None
+    """"cpu", "cuda", "rocm" or "tpu": the one that jax must use; null: the best there is"""
+    devices: list[int] | None = None
+    """accelerators that the process may see, by the driver's numbers; null: all that it was given"""
+    memory_fraction: float | None = None
+    """share of an accelerator's memory taken at the start; null: jax's own"""
 
 
 @dataclass(frozen=True)
@@ -214,6 +221,7 @@ class Settings:
     experiment: str = "figure1"
     """a label of the results; "oracle" and "heavy_tails" alone name experiments without training"""
     output: str = "results/run"
+    """of a sweep: the folder of its points' folders"""
     store: str = "results/store"
     study: list[dict[str, Any]] = field(default_factory=list)
     """points that are run one after another and told together, each what it changes: {"proxy.epochs": 4.0, ...};
@@ -227,6 +235,8 @@ class Settings:
     fit: FitSettings = field(default_factory=FitSettings)
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
     tracking: TrackingSettings = field(default_factory=TrackingSettings)
+    fail_fast: bool = False
+    """whether the first point of a sweep that fails keeps the others from being begun"""
 
 
 def flatten(settings: Any, prefix: str = "") -> dict[str, Any]:

@@ -12,6 +12,7 @@ from synthetic_rm.settings import (
     INITS,
     LABELS,
     METHODS,
+    PLATFORMS,
     READOUTS,
     RELEASES,
     VALUE_STARTS,
@@ -82,6 +83,13 @@ def validate(settings: Settings) -> None:
     _validate_rl(settings, flat)
     for key in ("output", "store", "tracking.folder"):
         require(flat[key] != "", f"{key}='': allowed is the path of a folder")
+    if settings.runtime.platform is not None:
+        _one_of(flat, "runtime.platform", PLATFORMS)
+    if settings.runtime.memory_fraction is not None:
+        _between(flat, "runtime.memory_fraction", 0, 1)
+    devices = settings.runtime.devices
+    good = devices is None or (devices != [] and min(devices) >= 0)
+    require(good, f"runtime.devices={devices}: allowed are numbers of devices, from 0, or null for all")
     if settings.tracking.wandb is not None:
         _one_of(flat, "tracking.wandb", WANDB_MODES)
     for key in ("tracking.mlflow", "tracking.project"):

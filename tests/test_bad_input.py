@@ -14,7 +14,7 @@ import pytest
 import yaml
 from scripts import load_script
 
-from synthetic_rm import release
+from synthetic_rm import experiments, release
 from synthetic_rm.environments.reviews.ratings import COLUMNS, DATA_SHA256, load_snippets
 from synthetic_rm.errors import RunError
 from synthetic_rm.experiment import result_config
@@ -277,12 +277,12 @@ def test_a_folder_whose_configuration_cannot_be_read_is_left_alone(
 
 
 def test_a_run_without_a_result_ends_with_one_line_and_code_1(
-    command: Callable[..., Ended], script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    command: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def fail(settings: Settings) -> None:
         raise RunError(f"nothing to fit: {settings.output}/runs.csv says which")
 
-    monkeypatch.setattr(script, "run", fail)
+    monkeypatch.setattr(experiments, "run_experiment", fail)
     ended = command("scale=smoke", *folders(tmp_path))
     assert ended == Ended(1, "", f"error: nothing to fit: {tmp_path / 'output'}/runs.csv says which\n")
 

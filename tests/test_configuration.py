@@ -83,6 +83,7 @@ def test_every_key_can_be_overridden_and_keeps_its_type() -> None:
     fixed |= {"proxy.init": "scratch", "runtime.dtype": "bfloat16"}
     fixed |= {"rl.method": "rloo", "rl.value_start": "fresh", "rl.minibatches": 5, "rl.value_clip": 0.3}
     fixed |= {"rl.kl_target": 4.5, "tracking.wandb": "offline", "tracking.mlflow": "local", "tracking.folder": "t"}
+    fixed |= {"runtime.platform": "cpu", "runtime.devices": [1, 0], "runtime.memory_fraction": 0.25}
     fixed |= {"tracking.project": "mine", "study": [{"proxy.epochs": 3.0}], "proxy.num_comparisons": 900}
     fixed |= {"policy.size": 40_000}
     wanted = {key: other(value) for key, value in flat.items()} | fixed
@@ -117,7 +118,7 @@ BAD = [
     ("+experiment=figure99", ["experiment/figure99", *EXPERIMENTS]),
     ("+scales=smoke", ["scales"]),
     ("proxy.seeds", ["proxy.seeds"]),
-    ("proxy.seeds=[1", ["[1"]),
+    ("proxy.seeds=[1", ["proxy.seeds=[1"]),
     ("proxy.seeds=${nothing}", ["proxy.seeds", "nothing"]),
     ("output=???", ["output"]),
     ("comparisons.noise=0.7", ["comparisons.noise=0.7", "0.5"]),

@@ -14,7 +14,7 @@ FLOORS = {
     name: floor
     for floor, names in enumerate(
         (
-            "types errors tracking trackers progress runtime provenance",
+            "types errors files tracking trackers progress runtime provenance",
             "divergences finite_support quantile_policies tails token_kl estimators losses advantages policy_losses "
             "recalibration weights packing checkpoints snapshots",
             "networks ladder sampling",
@@ -25,7 +25,7 @@ FLOORS = {
             "settings settings_checks store storekeeping world build checks release initial_policy simulation measuring"
             " rl_simulation rl_tables run_rows results study learned_world analytic",
             "analysis",
-            "config experiment analytic_experiment",
+            "config experiments sweep experiment analytic_experiment",
         )
     )
     for name in names.split()

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from tiny_world import ORIGIN, SIZE, Made, simulation, tiny_world
 
 from synthetic_rm.analysis.run_folder import SAMPLE_COLUMNS, read_table
+from synthetic_rm.files import write_table
 from synthetic_rm.optimizers.best_of_n import measure
 from synthetic_rm.progress import Bar
-from synthetic_rm.results import Tables, best_of_n_tables, write_table, write_tables
+from synthetic_rm.results import Tables, best_of_n_tables, write_tables
 from synthetic_rm.run_rows import each_once, release_row
 from synthetic_rm.simulation import Simulation
 from synthetic_rm.store import Artifact

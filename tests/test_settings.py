@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from synthetic_rm.errors import InputError
-from synthetic_rm.settings import DTYPES, INITS, LABELS, METHODS, VALUE_STARTS, Settings, flatten
+from synthetic_rm.settings import DTYPES, INITS, LABELS, METHODS, PLATFORMS, VALUE_STARTS, Settings, flatten
 from synthetic_rm.settings_checks import validate
 
 BUILT = {"environment.release": None}
@@ -151,6 +151,12 @@ BAD: list[tuple[str, Any]] = [
     ("fit.held_out_kl", 0.0),
     ("runtime.threads", -1),
     ("runtime.dtype", "float16"),
+    ("runtime.platform", "gpu"),
+    ("runtime.devices", []),
+    ("runtime.devices", [0, -1]),
+    ("runtime.memory_fraction", 0.0),
+    ("runtime.memory_fraction", 1.0),
+    ("runtime.memory_fraction", NAN),
     ("output", ""),
     ("store", ""),
 ]
@@ -279,6 +285,9 @@ VALID: dict[str, st.SearchStrategy[Any]] = {
     "runtime.dtype": st.sampled_from(DTYPES),
     "runtime.progress": st.booleans(),
     "runtime.checkpoint_seconds": st.none() | st.floats(0, 1e6),
+    "runtime.platform": st.sampled_from([*PLATFORMS, None]),
+    "runtime.devices": st.none() | st.lists(st.integers(0, 15), min_size=1),
+    "runtime.memory_fraction": st.none() | st.floats(0.01, 0.99),
 }
 
 

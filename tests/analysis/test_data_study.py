@@ -10,6 +10,7 @@ import pytest
 from analysis.data_folder import COUNTS, SIZES, grid, quality, write_data_folder
 from analysis.synthetic_folder import SIZES as OTHERS
 from analysis.synthetic_folder import write_folder
+from scripts import load_script
 
 from synthetic_rm.analysis.claims.data import h4, h5, size_at_equal_loss
 from synthetic_rm.analysis.data_points import (
@@ -23,10 +24,11 @@ from synthetic_rm.analysis.data_points import (
     predicted_peak,
 )
 from synthetic_rm.analysis.data_section import data_figures, data_section, epoch_conditions, epoch_table
-from synthetic_rm.analysis.main_setting import as_the_paper, main_setting
+from synthetic_rm.analysis.main_setting import as_the_paper, main_setting, with_comparisons
 from synthetic_rm.analysis.report import redraw
 from synthetic_rm.analysis.run_folder import RunFolder, load_run_folder
 from synthetic_rm.analysis.verdicts import verdicts
+from synthetic_rm.errors import InputError
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +159,17 @@ def test_the_main_setting_is_the_papers_own(run: RunFolder) -> None:
         | {"label_noise": [0.0, 0.25, 0.0, 0.0], "num_comparisons": [9, 9, 9, 9]}
     )
     assert as_the_paper(records).index.tolist() == [2, 3]
+
+
+def test_the_planner_answers_for_a_number_of_comparisons(run: RunFolder, folder: Path) -> None:
+    """Gold is d q (1 - 0.1 d) with q growing in comparisons: the peak stays, what is gained there does not."""
+    answer = load_script("plan").answer
+    little, much = (answer(folder, 9000, "best_of_n", False, count) for count in (8000, 27000))
+    assert little != much == answer(folder, 9000, "best_of_n", False)
+    golds = [with_comparisons(run, count).fits["peak_gold"].mean() for count in (2000, 8000, 27000)]
+    assert golds[1] < golds[2]
+    with pytest.raises(InputError, match=r"3,000 comparisons: .* has proxies taught by 500, 2,000, 8,000, 27,000"):
+        answer(folder, 9000, "best_of_n", False, 3000)
 
 
 def test_the_report_draws_every_figure_of_the_study(folder: Path) -> None:

@@ -1,0 +1,53 @@
+"""F9: every experiment by its name: what is checked of it before anything is compiled, and how it is run."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from synthetic_rm.analytic_experiment import CURVES, run_analytic
+from synthetic_rm.checks import check_environment
+from synthetic_rm.environments.reviews.environment import Reviews
+from synthetic_rm.experiment import check_output, check_run, ratings_sha256, run
+from synthetic_rm.progress import Reporter
+from synthetic_rm.provenance import describe, digest
+from synthetic_rm.settings import Settings, points_of
+from synthetic_rm.settings_checks import validate
+from synthetic_rm.simulation import Simulation
+from synthetic_rm.store import Store
+from synthetic_rm.study import check_study
+
+
+def check_settings(settings: Settings) -> None:
+    """Check every value, and those of every point of a study.
+
+    Raises:
+        InputError: one line with the key, the value, and what is allowed.
+    """
+    check_study(settings, validate)
+
+
+def run_experiment(settings: Settings) -> Path:
+    """Run the experiment that validated settings name; its output folder."""
+    return run_analytic(settings) if settings.experiment in CURVES else run(settings)
+
+
+def checker() -> Callable[[Settings], None]:
+    """A check of validated settings before anything is compiled, which opens every environment once.
+
+    A tokenizer that an environment without a release needs is trained, and kept in the store.
+    """
+    opened: dict[str, Reviews] = {}
+
+    def check(settings: Settings) -> None:
+        if settings.experiment in CURVES:
+            check_output(settings)
+            return
+        check_run(settings)
+        for point in points_of(settings):
+            key = digest([asdict(point.environment), point.store])
+            if key not in opened:
+                origin = {**describe("cpu"), "data_sha256": ratings_sha256(point.environment)}
+                opened[key] = Simulation(point, Store(Path(point.store), origin), Reporter(False)).environment
+            check_environment(point, opened[key])
+
+    return check

@@ -1,0 +1,20 @@
+"""F0: files written whole or not at all."""
+
+import csv
+import os
+from pathlib import Path
+
+import pandas as pd
+
+
+def write_table(frame: pd.DataFrame, path: Path) -> None:
+    """Write a CSV table whole. Every text is quoted, so that no character of a response ends its field or its row."""
+    text = frame.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    write_atomic(path, text.encode())
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all."""
+    scratch = path.with_name(f".{path.name}.new")
+    scratch.write_bytes(content)
+    os.replace(scratch, path)
