@@ -10,7 +10,8 @@ import pytest
 from analysis.synthetic_folder import SIZES, add_rl, write_folder
 
 from synthetic_rm.analysis.curves import mean_curves, overoptimization
-from synthetic_rm.analysis.figures.rl import REACH, figure_both, figure_kl_steps
+from synthetic_rm.analysis.figures.proxy_scores import figure_proxy_scores
+from synthetic_rm.analysis.figures.rl import REACH, figure_both, figure_clipped, figure_kl_steps
 from synthetic_rm.analysis.figures.style import size_colors
 from synthetic_rm.analysis.report import headline, redraw
 from synthetic_rm.analysis.run_folder import RunFolder, load_run_folder
@@ -19,7 +20,7 @@ from synthetic_rm.errors import InputError
 OWN = {"figure_1b", "figure_rl_gold", "figure_kl_steps", "figure_rl_coefficients", "figure_rl_extrapolation"}
 OWN |= {"figure_rl_scaling"}
 SHARED = {"figure_1a", "figure_gold", "figure_extrapolation", "figure_coefficients", "figure_proxy_vs_gold"}
-SHARED |= {"figure_scaling"}
+SHARED |= {"figure_scaling", "figure_proxy_scores"}
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def text(folder: Path) -> str:
 def test_every_figure_of_both_is_drawn_and_shown(folder: Path, text: str) -> None:
     assert {path.stem for path in folder.glob("figure_*.png")} == OWN | SHARED | {"figure_both"}
     assert set(re.findall(r'<figure id="(\w+)"', text)) == OWN | SHARED | {"figure_both"}
-    assert len(re.findall(r'<figure id="', text)) == 13
+    assert len(re.findall(r'<figure id="', text)) == 14
 
 
 def test_parts_share_nothing_but_the_proxies(parts: list[RunFolder]) -> None:
@@ -97,6 +98,29 @@ def test_kl_against_step_is_a_line_for_each_run_and_failures_are_crossed(parts: 
     assert "1 run failed or not finite" in note
     with pytest.raises(InputError, match="no rows"):
         figure_kl_steps(history.iloc[:0], method="ppo")
+
+
+def test_clipping_is_a_running_mean_of_each_run(parts: list[RunFolder]) -> None:
+    history = parts[1].history.assign(
+        clip_fraction=lambda table: 0.01 * (table["step"] % 2) * (table["proxy_seed"] + 1)
+    )
+    figure = figure_clipped(history.sample(frac=1, random_state=0), method="ppo", window=2)
+    lines = [line for line in figure.axes[0].lines if len(np.asarray(line.get_xdata())) > 1]
+    assert len(lines) == 9
+    for line in lines:
+        seed = history.loc[history["run"] == line.get_label(), "proxy_seed"].iloc[0]
+        np.testing.assert_allclose(np.asarray(line.get_ydata())[1:], 0.005 * (seed + 1))
+
+
+def test_proxy_scores_are_drawn_beside_their_best_line(parts: list[RunFolder]) -> None:
+    table = mean_curves(parts[0].curves, parts[0].records, rng=np.random.default_rng(0), num_resamples=50)
+    lines = [line for line in figure_proxy_scores(table).axes[0].lines if len(np.asarray(line.get_xdata())) > 2]
+    for size, (curve, line) in zip(SIZES[:3], zip(lines[::2], lines[1::2], strict=True), strict=True):
+        rows = table[table["proxy_params"] == size].sort_values("kl")
+        d, proxy = np.sqrt(rows["kl"].to_numpy()), rows["proxy"].to_numpy()
+        np.testing.assert_array_equal(curve.get_ydata(), proxy)
+        slope = np.linalg.lstsq(d[:, None], proxy, rcond=None)[0][0]
+        np.testing.assert_allclose(line.get_ydata(), slope * d)
 
 
 def test_both_methods_are_drawn_up_to_the_reach_of_best_of_n(parts: list[RunFolder]) -> None:
