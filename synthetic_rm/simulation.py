@@ -71,7 +71,7 @@ class Simulation:
         config = {**asdict(settings), "dtype": self.settings.runtime.dtype}
 
         def make(folder: Path, checkpoints: Checkpoints) -> dict[str, Any]:
-            data = self._human_comparisons() if settings.labels == "human" else self._gold_comparisons()
+            data = self._human_comparisons() if settings.labels == "human" else self._gold_comparisons(checkpoints)
             arrays = {
                 **{name: np.asarray(value) for name, value in data.responses._asdict().items()},
                 "target": np.asarray(data.target),
@@ -94,7 +94,7 @@ class Simulation:
         ]
         return jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
 
-    def _gold_comparisons(self) -> Comparisons:
+    def _gold_comparisons(self, checkpoints: Checkpoints) -> Comparisons:
         """Training groups over the prompts of "train", then held-out ones over those of "validation"."""
         s, world = self.settings.comparisons, self.world
         held_out = held_out_groups(s.num, s.held_out)
@@ -111,12 +111,14 @@ class Simulation:
                     group_size=s.group_size,
                     max_tokens=world.environment.response_tokens,
                     on_chunk=bar.advance,
+                    loop=checkpoints.loop(f"drawn-{split}"),
                 )
                 for key, (split, groups) in zip(keys, plan.items(), strict=True)
             ]
         drawn = jax.tree.map(lambda *x: np.concatenate(x), *parts)
         flat = Responses(*(x.reshape(-1, *x.shape[2:]) for x in drawn))
-        native = score(world.gold, flat).reshape(s.num, s.group_size) * world.gold_scale
+        scores = score(world.gold, flat, checkpoints.loop("scored"))
+        native = scores.reshape(s.num, s.group_size) * world.gold_scale
         target, weight = label_by_scores(native, np.random.default_rng(s.seed), kind=s.labels, noise=s.noise)  # type: ignore[arg-type]
         return Comparisons(drawn, target, weight)  # type: ignore[arg-type]
 
@@ -223,6 +225,7 @@ class Simulation:
                     prompts_at_once=s.prompts_at_once,
                     samples_at_once=s.samples_at_once,
                     on_chunk=lambda count, tokens: bar.advance(count, tokens=tokens),
+                    loop=checkpoints.loop("drawn"),
                 )
             identity = response_identity(pool)
             np.save(folder / "identity.npy", identity.astype(np.int32), allow_pickle=False)
@@ -240,7 +243,8 @@ class Simulation:
         def make(folder: Path, checkpoints: Checkpoints) -> dict[str, Any]:
             pool, identity = self.open_pool(), np.load(self.pool.path / "identity.npy", allow_pickle=False)
             with self.reporter.bar(title, pool.length.size, "samples") as bar:
-                scores = score_pool(members, pool, identity, folder / "scores.npy", on_chunk=bar.advance)
+                loop, path = checkpoints.loop("scored"), folder / "scores.npy"
+                scores = score_pool(members, pool, identity, path, on_chunk=bar.advance, loop=loop)
             return {"finite": [bool(np.isfinite(member).all()) for member in scores]}
 
         return self.store.get("scores", {}, [self.pool.key, *parents], make)
