@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from synthetic_rm.checkpoints import Loop
+from synthetic_rm.progress import from_before
 from synthetic_rm.runtime import concurrently
 
 Place = Any
@@ -57,9 +58,10 @@ def fill_arrays(
         if wrong:
             loop.all.say(f"{len(wrong)} of {len(kept)} chunks of {loop.title} are damaged and made again")
         done[wrong] = False
-    for place in (places[i] for i in np.flatnonzero(done).tolist()):
-        if on_chunk is not None:
-            on_chunk(at(place))
+    if on_chunk is not None:
+        with from_before():
+            for place in (places[i] for i in np.flatnonzero(done).tolist()):
+                on_chunk(at(place))
     missing: list[int] = np.flatnonzero(~done).tolist()
     for i, chunk in concurrently(lambda i: (i, make(places[i])), missing):
         for name, x in chunk.items():
