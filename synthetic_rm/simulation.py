@@ -72,11 +72,8 @@ class Simulation:
 
         def make(folder: Path, checkpoints: Checkpoints) -> dict[str, Any]:
             data = self._human_comparisons() if settings.labels == "human" else self._gold_comparisons(checkpoints)
-            arrays = {
-                **{name: np.asarray(value) for name, value in data.responses._asdict().items()},
-                "target": np.asarray(data.target),
-                "weight": np.asarray(data.weight),
-            }
+            named = {**data.responses._asdict(), "target": data.target, "weight": data.weight}
+            arrays = {name: np.asarray(value) for name, value in named.items()}
             save_file(arrays, folder / "comparisons.safetensors")
             length, weight = arrays["length"], arrays["weight"]
             return {"groups": len(weight), "dropped": float(1 - weight.mean()), "mean_length": float(length.mean())}
@@ -86,10 +83,11 @@ class Simulation:
     def _human_comparisons(self) -> Comparisons:
         s = self.settings.comparisons
         rng = np.random.default_rng(s.seed)
-        environment = self.world.environment
         held_out = held_out_groups(s.num, s.held_out)
         parts = [
-            environment.human_comparisons(split, rng, group_size=s.group_size, num_groups=count, kind="rater")
+            self.world.environment.human_comparisons(
+                split, rng, group_size=s.group_size, num_groups=count, kind="rater"
+            )
             for split, count in (("train", s.num - held_out), ("validation", held_out))
         ]
         return jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
