@@ -82,12 +82,10 @@ class Simulation:
 
     def _human_comparisons(self) -> Comparisons:
         s = self.settings.comparisons
-        rng = np.random.default_rng(s.seed)
+        rng, draw = np.random.default_rng(s.seed), self.world.environment.human_comparisons
         held_out = held_out_groups(s.num, s.held_out)
         parts = [
-            self.world.environment.human_comparisons(
-                split, rng, group_size=s.group_size, num_groups=count, kind="rater"
-            )
+            draw(split, rng, group_size=s.group_size, num_groups=count, kind="rater")
             for split, count in (("train", s.num - held_out), ("validation", held_out))
         ]
         return jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
@@ -272,7 +270,8 @@ class Simulation:
         """[groups, pairs] gold's native margins on the held-out comparisons."""
 
         def make(folder: Path, checkpoints: Checkpoints) -> dict[str, Any]:
-            np.save(folder / "scores.npy", score(self.world.gold, self._held_out), allow_pickle=False)
+            scores = score(self.world.gold, self._held_out, checkpoints.loop("scored"))
+            np.save(folder / "scores.npy", scores, allow_pickle=False)
             return {}
 
         stored = self.store.get("scores", {}, [self.comparisons.key, "gold", *self.world.keys], make)
