@@ -4,6 +4,7 @@ PYTEST_ARGS ?= -n 2 --dist loadfile
 PY := .venv/bin/python
 PIP := $(PY) -m pip -qq --no-input
 INSTALLED := .venv/.installed
+APT := timeout 300 apt-get -qq -o Acquire::Retries=1 -o Acquire::http::Timeout=20 -o DPkg::Lock::Timeout=60
 RECENT := -c 'import sys; sys.exit(sys.version_info < (3, 11))'
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -12,7 +13,7 @@ MOVED := $(shell test "$$(cat $(INSTALLED) 2>/dev/null)" = "$$(pwd -P)" || echo 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install figure1 paper figures smoke environment benchmark lint types test clean moved
+.PHONY: help install figure1 paper figures smoke environment benchmark browser lint types test clean moved
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +44,11 @@ environment: $(INSTALLED) ## Rebuild the shipped environment release from the hu
 
 benchmark: .venv/.benchmark ## Speed beside PyTorch, transformers and TRL (installs them)
 	$(PY) experiments/benchmarks/throughput.py
+
+browser: ## A headless Chromium for the tests of pages, by apt-get (needs root)
+	@command -v chromium-headless-shell >/dev/null || command -v chromium >/dev/null || { \
+	export DEBIAN_FRONTEND=noninteractive; $(APT) update && $(APT) install --yes --no-install-recommends \
+	chromium-headless-shell >/dev/null; }
 
 lint: $(INSTALLED) ## Style and formatting
 	$(PY) -m ruff check .

@@ -1,7 +1,7 @@
 """Draw every figure and report again from committed records: python experiments/figures.py [--results results]
 
 Nothing is trained and jax is not imported. Every folder below `--results` with a records.csv is drawn anew in place,
-and what all of them say of the paper's claims is written to verdicts.md there.
+what all of them say of the paper's claims is written to verdicts.md there, and one page over all of them to index.html.
 
 Exit code 0 when done, 2 for tables that cannot be (one line on standard error says why).
 """
@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from synthetic_rm.analysis.analytic_report import redraw_analytic
+from synthetic_rm.analysis.index import write_index
+from synthetic_rm.analysis.page import Page
 from synthetic_rm.analysis.report import redraw
 from synthetic_rm.analysis.run_folder import read_table
 from synthetic_rm.analysis.verdicts import read_verdicts, verdicts_markdown, write_text
@@ -30,8 +32,8 @@ def result_folders(results: Path) -> list[Path]:
     return folders
 
 
-def draw(folder: Path) -> Path:
-    """Draw what lies in a folder by the report of its kind; the path of report.html."""
+def draw(folder: Path) -> Page:
+    """Draw what lies in a folder by the report of its kind; its page."""
     analytic = "provenance" in read_table(folder / "records.csv", ("run",))
     return redraw_analytic(folder) if analytic else redraw(folder)
 
@@ -43,12 +45,15 @@ def main(words: Sequence[str] | None = None) -> int:
     options = parser.parse_args(words)
     try:
         folders = result_folders(options.results)
+        pages = {}
         for folder in folders:
             started = time.perf_counter()
-            print(f"{draw(folder)} ({time.perf_counter() - started:.1f} s)", flush=True)
-        if any((folder / "verdicts.csv").exists() for folder in folders):
-            text = verdicts_markdown(read_verdicts(folders, options.results))
-            write_text(options.results / "verdicts.md", text)
+            pages[folder.relative_to(options.results).as_posix()] = page = draw(folder)
+            print(f"{page.path} ({time.perf_counter() - started:.1f} s)", flush=True)
+        told = read_verdicts(options.results)
+        if told:
+            write_text(options.results / "verdicts.md", verdicts_markdown(told))
+        print(write_index(pages, told, options.results))
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -2,8 +2,9 @@
 
     list     every stage with its size, its age since it was last used, what it was made from and what from it
     verify   hash every file again; exit code 1 if something is damaged
-    prune    remove what no run can find again: outdated, damaged, failed, left over by processes that were killed;
-             with --older-than also what was not used for so many days. --dry-run only tells.
+    prune    remove what no run can use again: outdated, damaged, failed, left over by processes that were killed;
+             with --older-than also what was not used for so many days. --dry-run only tells. Checkpoints of
+             unfinished stages stay: the same command goes on from them.
 
 Exit code 0 when done, 2 for input that cannot be (one line on standard error says why).
 """

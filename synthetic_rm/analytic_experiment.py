@@ -59,7 +59,7 @@ def run_analytic(settings: Settings) -> Path:
             "config_hash": digest(result_config(settings)),
         }
         write_atomic(folder / "provenance.json", (json.dumps(provenance, indent=1) + "\n").encode())
-        report = redraw_analytic(folder)
+        report = redraw_analytic(folder).path
     except OSError as error:
         raise InputError(f"output={folder}: cannot be written ({error.strerror or error})") from error
     reporter.say(f"{len(made)} curves in {time.perf_counter() - started:.0f} s; report: {report}")

@@ -200,9 +200,8 @@ class Builder:
             model = neural_reward(network, params, build.gold_readout)  # type: ignore[arg-type]
             policy = network_for(build.reference_size, environment.vocab, self.dtype)
             reference_params = load_params(reference.path / "params.safetensors", abstract_trunk(policy))
-            mean, deviation = calibrate(
-                model, environment, policy, reference_params, samples=build.calibration_samples, seed=build.seed
-            )
+            sizes = {"samples": build.calibration_samples, "seed": build.seed}
+            mean, deviation = calibrate(model, environment, policy, reference_params, checkpoints, **sizes)
             return {
                 **network_count(build.gold_size, environment.vocab, reward_head=True)._asdict(),
                 "train_loss": float(result.losses[0, -50:].mean()),
@@ -254,7 +253,14 @@ def hide_tokens(responses: Responses, rate: float, seed: int) -> Responses:
 
 
 def calibrate(
-    model: NeuralReward, environment: Reviews, policy: Network, params: Params, *, samples: int, seed: int
+    model: NeuralReward,
+    environment: Reviews,
+    policy: Network,
+    params: Params,
+    checkpoints: Checkpoints,
+    *,
+    samples: int,
+    seed: int,
 ) -> tuple[float, float]:
     """Mean and standard deviation of a reward model's scores over reference responses to training prompts."""
     drawn = draw_groups(
@@ -265,8 +271,10 @@ def calibrate(
         num_groups=max(1, samples // 2),
         group_size=2,
         max_tokens=environment.response_tokens,
+        loop=checkpoints.loop("drawn"),
     )
-    scores = score(model, Responses(*(x.reshape(-1, *x.shape[2:]) for x in drawn)))
+    flat = Responses(*(x.reshape(-1, *x.shape[2:]) for x in drawn))
+    scores = score(model, flat, checkpoints.loop("scored"))
     return float(scores.mean(dtype=np.float64)), float(scores.std(dtype=np.float64))
 
 

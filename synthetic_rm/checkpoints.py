@@ -160,6 +160,14 @@ class Loop:
             self.all.say(f"no checkpoint of {self.title} can be read: it starts anew")
         return None
 
+    def home(self) -> Path | None:
+        """The loop's own folder, made now, for arrays too large for a snapshot; None: nothing is kept."""
+        if self.folder is None:
+            return None
+        self.all.prepare()
+        self.folder.mkdir(exist_ok=True)
+        return self.folder
+
     def _paths(self) -> list[Path]:
         there = [] if self.folder is None or not self.folder.is_dir() else self.folder.iterdir()
         return sorted(path for path in there if path.name.isdigit())
@@ -199,3 +207,6 @@ class Loop:
         except Exception as error:  # of Orbax or the disk
             told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             self.all.say(f"no checkpoint of {self.title} could be written ({told}); it goes on without")
+
+
+NO_LOOP = UNSAVED.loop("")

@@ -1,7 +1,7 @@
 """F5: draw responses of the reference policy and let a labeller prefer."""
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Literal
 
@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from synthetic_rm.checkpoints import NO_LOOP, Loop
 from synthetic_rm.errors import require
+from synthetic_rm.filling import fill_arrays
 from synthetic_rm.losses import pair_indices
 from synthetic_rm.policies import policy
-from synthetic_rm.runtime import concurrently
+from synthetic_rm.scoring import chunks_of
 from synthetic_rm.types import Comparisons, Network, Params, Responses
 
 GoldLabels = Literal["hard", "soft", "sampled"]
@@ -38,6 +40,7 @@ def draw_groups(
     group_size: int,
     max_tokens: int,
     on_chunk: Callable[[int], None] | None = None,
+    loop: Loop = NO_LOOP,
 ) -> Responses:
     """`group_size` responses of the policy to each of `num_groups` prompts.
 
@@ -45,24 +48,26 @@ def draw_groups(
         prompts: [N, P]; taken in order, again from the start when more groups than prompts are asked for.
         key: consumed.
         on_chunk: called with the number of groups drawn since the last call.
+        loop: keeps the chunks that are done.
     Returns:
         numpy responses [num_groups, group_size].
     """
     at_once = max(2, ROWS // group_size)
     draw = sampler(network, group_size, max_tokens)
-    parts = []
+    width = {"prompt": prompts.shape[1:], "tokens": (max_tokens,), "length": ()}
 
-    def draw_chunk(start: int) -> Responses:
-        rows = np.arange(start, start + at_once) % len(prompts)
-        responses, _ = draw(params, jax.random.fold_in(key, start), jnp.asarray(prompts[rows]))
-        return Responses(*jax.tree.map(np.asarray, responses))
+    def draw_chunk(place: slice) -> dict[str, np.ndarray]:
+        rows = np.arange(place.start, place.start + at_once) % len(prompts)
+        responses, _ = draw(params, jax.random.fold_in(key, place.start), jnp.asarray(prompts[rows]))
+        return {name: np.asarray(x)[: place.stop - place.start] for name, x in responses._asdict().items()}
 
-    for part in concurrently(draw_chunk, range(0, num_groups, at_once)):
-        parts.append(part)
+    def tell(made: Mapping[str, np.ndarray]) -> None:
         if on_chunk is not None:
-            on_chunk(min(at_once, num_groups - (len(parts) - 1) * at_once))
-    whole = jax.tree.map(lambda *x: np.concatenate(x)[:num_groups], *parts)
-    return Responses(*whole)
+            on_chunk(len(made["length"]))
+
+    shapes = {name: (np.int32, (num_groups, group_size, *width[name])) for name in Responses._fields}
+    places = list(chunks_of(num_groups, at_once))
+    return Responses(**fill_arrays(shapes, places, draw_chunk, loop, on_chunk=tell))  # type: ignore[arg-type]
 
 
 def label_by_scores(

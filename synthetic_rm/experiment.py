@@ -204,7 +204,7 @@ def _run(settings: Settings, reporter: Reporter) -> Path:
         write_table(fits, folder / "fits.csv")
         track_results(reporter.tracking, tables.records, fits)
         write_provenance(settings, simulations[0], folder, time.perf_counter() - started)
-        report = redraw(folder)
+        report = redraw(folder).path
     except OSError as error:
         raise InputError(f"output={folder}: cannot be written ({error.strerror or error})") from error
     written = main_setting(load_run_folder(folder))

@@ -13,6 +13,18 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from synthetic_rm.tracking import Tracking
 
+_thread = threading.local()
+
+
+@contextmanager
+def from_before() -> Iterator[None]:
+    """Within the block, what bars are told in this thread was done by an earlier process: it counts in no rate."""
+    _thread.before = True
+    try:
+        yield
+    finally:
+        _thread.before = False
+
 
 class Bar:
     """One running bar: `advance` by units done, with numbers beside it; trackers are told how fast it was."""
@@ -28,7 +40,8 @@ class Bar:
         """Count `amount` more units, and others by their name (tokens=512); show their rates so far and a note."""
         with self._lock:
             for unit, count in {self._unit: amount, **others}.items():
-                self._done[unit] = self._done.get(unit, 0.0) + count
+                now = 0.0 if getattr(_thread, "before", False) else count
+                self._done[unit] = self._done.get(unit, 0.0) + now
             seconds = max(time.perf_counter() - self._start, 1e-9)
             rates = [f"{count / seconds:,.0f} {unit}/s" for unit, count in self._done.items() if unit]
         if self._progress is not None and self._task is not None:

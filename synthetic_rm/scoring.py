@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from synthetic_rm.checkpoints import NO_LOOP, Loop
 from synthetic_rm.errors import InputError
+from synthetic_rm.filling import fill_arrays
 from synthetic_rm.packing import fill, pack
-from synthetic_rm.runtime import concurrently
 from synthetic_rm.types import Array, PackedReward, Responses, RewardModel
 
 BATCHES = 64
@@ -61,7 +62,8 @@ def _score_texts(members: Any, prompt: np.ndarray | None, tokens: np.ndarray, le
     return scores
 
 
-def _chunks(count: int, size: int) -> Iterator[slice]:
+def chunks_of(count: int, size: int) -> Iterator[slice]:
+    """Slices of that size, the last one perhaps smaller, that make up `count`."""
     return (slice(start, min(start + size, count)) for start in range(0, count, size))
 
 
@@ -95,13 +97,14 @@ def _vocab(members: Any) -> int:
     return members.network.shape.vocab if isinstance(members, PackedReward) else MOST_IDS
 
 
-def score_members(members: Any, responses: Responses) -> np.ndarray:
+def score_members(members: Any, responses: Responses, loop: Loop = NO_LOOP) -> np.ndarray:
     """Scores of reward models of one shape: float32 [members, N].
 
     Args:
         members: a reward model whose every array has a leading axis [members].
         responses: [N] numpy or jax arrays. Those that can (see `types.PackedReward`) read several from one row; scores
             depend neither on what shares a row nor on batches.
+        loop: keeps the chunks that are done.
     Raises:
         InputError: a length or, of a model with a network, a token id that cannot be (see `check_responses`).
     """
@@ -110,18 +113,17 @@ def score_members(members: Any, responses: Responses) -> np.ndarray:
     prompt, tokens, length = (np.asarray(x) for x in responses)
     texts = np.concatenate([prompt, tokens], axis=1)
 
-    def score_chunk(rows: slice) -> tuple[slice, np.ndarray]:
+    def score_chunk(place: tuple[slice, slice]) -> dict[str, np.ndarray]:
+        rows = place[1]
         if packed:
-            return rows, _score_texts(members, None, texts[rows], length[rows] + prompt.shape[1])
+            return {"scores": _score_texts(members, None, texts[rows], length[rows] + prompt.shape[1])}
         at = np.minimum(np.arange(rows.start, rows.start + CALLED), len(length) - 1)
         part = Responses(*(jnp.asarray(x.astype(np.int32)) for x in (prompt[at], tokens[at], length[at])))
-        return rows, np.asarray(_called(members, part))[:, : rows.stop - rows.start]
+        return {"scores": np.asarray(_called(members, part))[:, : rows.stop - rows.start]}
 
-    scores = np.empty((jax.tree.leaves(members)[0].shape[0], len(length)), np.float32)
-    size = BATCHES * rows_at_once() if packed else CALLED
-    for rows, found in concurrently(score_chunk, _chunks(len(length), size)):
-        scores[:, rows] = found
-    return scores
+    shapes = {"scores": (np.float32, (jax.tree.leaves(members)[0].shape[0], len(length)))}
+    places = [(slice(None), rows) for rows in chunks_of(len(length), BATCHES * rows_at_once() if packed else CALLED)]
+    return fill_arrays(shapes, places, score_chunk, loop)["scores"]
 
 
 def score_answers(members: Any, prompt: np.ndarray, tokens: np.ndarray, length: np.ndarray) -> np.ndarray:
@@ -131,10 +133,10 @@ def score_answers(members: Any, prompt: np.ndarray, tokens: np.ndarray, length: 
     if not _reads_packed(members):
         return score_members(members, responses)
     check_responses(responses, _vocab(members))
-    parts = _chunks(len(length), BATCHES * rows_at_once())
+    parts = chunks_of(len(length), BATCHES * rows_at_once())
     return np.concatenate([_score_texts(members, prompt, tokens[rows], length[rows]) for rows in parts], axis=1)
 
 
-def score(model: RewardModel, responses: Responses) -> np.ndarray:
-    """Scores of one reward model, float32 [N], of responses [N]."""
-    return score_members(jax.tree.map(lambda x: x[None], model), responses)[0]
+def score(model: RewardModel, responses: Responses, loop: Loop = NO_LOOP) -> np.ndarray:
+    """Scores of one reward model, float32 [N], of responses [N]; `loop` keeps the chunks that are done."""
+    return score_members(jax.tree.map(lambda x: x[None], model), responses, loop)[0]

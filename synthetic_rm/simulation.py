@@ -77,12 +77,9 @@ class Simulation:
         config = {**asdict(settings), "dtype": self.settings.runtime.dtype}
 
         def make(folder: Path, checkpoints: Checkpoints) -> dict[str, Any]:
-            data = self._human_comparisons() if settings.labels == "human" else self._gold_comparisons()
-            arrays = {
-                **{name: np.asarray(value) for name, value in data.responses._asdict().items()},
-                "target": np.asarray(data.target),
-                "weight": np.asarray(data.weight),
-            }
+            data = self._human_comparisons() if settings.labels == "human" else self._gold_comparisons(checkpoints)
+            named = {**data.responses._asdict(), "target": data.target, "weight": data.weight}
+            arrays = {name: np.asarray(value) for name, value in named.items()}
             save_file(arrays, folder / "comparisons.safetensors")
             length, weight = arrays["length"], arrays["weight"]
             return {"groups": len(weight), "dropped": float(1 - weight.mean()), "mean_length": float(length.mean())}
@@ -91,16 +88,15 @@ class Simulation:
 
     def _human_comparisons(self) -> Comparisons:
         s = self.settings.comparisons
-        rng = np.random.default_rng(s.seed)
-        environment = self.world.environment
+        rng, draw = np.random.default_rng(s.seed), self.world.environment.human_comparisons
         held_out = held_out_groups(s.num, s.held_out)
         parts = [
-            environment.human_comparisons(split, rng, group_size=s.group_size, num_groups=count, kind="rater")
+            draw(split, rng, group_size=s.group_size, num_groups=count, kind="rater")
             for split, count in (("train", s.num - held_out), ("validation", held_out))
         ]
         return jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
 
-    def _gold_comparisons(self) -> Comparisons:
+    def _gold_comparisons(self, checkpoints: Checkpoints) -> Comparisons:
         """Training groups over the prompts of "train", then held-out ones over those of "validation"."""
         s, world = self.settings.comparisons, self.world
         held_out = held_out_groups(s.num, s.held_out)
@@ -117,12 +113,14 @@ class Simulation:
                     group_size=s.group_size,
                     max_tokens=world.environment.response_tokens,
                     on_chunk=bar.advance,
+                    loop=checkpoints.loop(f"drawn-{split}"),
                 )
                 for key, (split, groups) in zip(keys, plan.items(), strict=True)
             ]
         drawn = jax.tree.map(lambda *x: np.concatenate(x), *parts)
         flat = Responses(*(x.reshape(-1, *x.shape[2:]) for x in drawn))
-        native = score(world.gold, flat).reshape(s.num, s.group_size) * world.gold_scale
+        scores = score(world.gold, flat, checkpoints.loop("scored"))
+        native = scores.reshape(s.num, s.group_size) * world.gold_scale
         target, weight = label_by_scores(native, np.random.default_rng(s.seed), kind=s.labels, noise=s.noise)  # type: ignore[arg-type]
         return Comparisons(drawn, target, weight)  # type: ignore[arg-type]
 
@@ -224,6 +222,7 @@ class Simulation:
                     prompts_at_once=s.prompts_at_once,
                     samples_at_once=s.samples_at_once,
                     on_chunk=lambda count, tokens: bar.advance(count, tokens=tokens),
+                    loop=checkpoints.loop("drawn"),
                 )
             identity = response_identity(pool)
             np.save(folder / "identity.npy", identity.astype(np.int32), allow_pickle=False)
@@ -241,7 +240,8 @@ class Simulation:
         def make(folder: Path, checkpoints: Checkpoints) -> dict[str, Any]:
             pool, identity = self.open_pool(), np.load(self.pool.path / "identity.npy", allow_pickle=False)
             with self.reporter.bar(title, pool.length.size, "samples") as bar:
-                scores = score_pool(members, pool, identity, folder / "scores.npy", on_chunk=bar.advance)
+                loop, path = checkpoints.loop("scored"), folder / "scores.npy"
+                scores = score_pool(members, pool, identity, path, on_chunk=bar.advance, loop=loop)
             return {"finite": [bool(np.isfinite(member).all()) for member in scores]}
 
         return self.store.get("scores", {}, [self.pool.key, *parents], make)
@@ -271,7 +271,8 @@ class Simulation:
         """[groups, pairs] gold's native margins on the held-out comparisons."""
 
         def make(folder: Path, checkpoints: Checkpoints) -> dict[str, Any]:
-            np.save(folder / "scores.npy", score(self.world.gold, self._held_out), allow_pickle=False)
+            scores = score(self.world.gold, self._held_out, checkpoints.loop("scored"))
+            np.save(folder / "scores.npy", scores, allow_pickle=False)
             return {}
 
         stored = self.store.get("scores", {}, [self.comparisons.key, "gold", *self.world.keys], make)

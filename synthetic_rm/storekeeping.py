@@ -11,7 +11,7 @@ import shutil
 import time
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -25,20 +25,21 @@ from synthetic_rm.store import VERSIONS, check_contents, lock_of, read_manifest
 
 STAGE = re.compile(r"[0-9a-f]{20}")
 FAILURE = re.compile(r"([0-9a-f]{20})\.failed\.json")
+PROGRESS = re.compile(r"([0-9a-f]{20})\.progress")
 LEFT = re.compile(r"\.([0-9a-f]{20})(?:-[0-9a-f]{8}|\.lock|\.failed\.json\.new|-gone-[0-9a-f]{8})")
 IDENTITY = ("stage", "version", "config", "parents")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A finished stage, the record of a failed one, or what a process that was killed left."""
+    """A finished stage, the checkpoints or the failure of one that is not, or what a process that was killed left."""
 
     path: Path
     stage: str
     digits: str
     """the first 20 of its key"""
     status: str
-    """of its manifest (ok, nonfinite, failed, interrupted), or "damaged", "left over" or "being made" """
+    """of its manifest (ok, nonfinite, failed, interrupted), or "damaged", "unfinished", "left over" or "being made" """
     size: int
     """bytes"""
     used: float
@@ -89,9 +90,26 @@ def read_entry(path: Path) -> Entry | None:
             return _told(path, match[1], size, used, json.loads(path.read_text()))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return Entry(path, stage, match[1], "failed", size, used)
+    if match := PROGRESS.fullmatch(path.name):
+        return _unfinished(path, match[1], size, used)
     if match := LEFT.fullmatch(path.name):
         return Entry(path, stage, match[1], "being made" if _is_held(path, match[1]) else "left over", size, used)
     return None
+
+
+def _unfinished(path: Path, digits: str, size: int, used: float) -> Entry:
+    """Checkpoints: a run goes on from them, unless the stage is there or they do not say whose they are."""
+    stage, parents, version, status = path.parent.name, tuple[str, ...](), None, "unfinished"
+    try:
+        identity = json.loads((path / "stage.json").read_text())
+        version, parents = int(identity["version"]), tuple(map(str, identity["parents"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        status = "left over"
+    if path.with_name(digits).exists():
+        status = "left over"
+    last = max([used, *(found for loop in path.glob("*/") if (found := _time_of(loop)) is not None)])
+    status = "being made" if _is_held(path, digits) else status
+    return Entry(path, stage, digits, status, size, last, version=version, parents=parents)
 
 
 def _is_held(path: Path, digits: str) -> bool:
@@ -169,10 +187,10 @@ def users(entries: Iterable[Entry]) -> Mapping[str, Counter[str]]:
 
 
 def prunable(entries: Sequence[Entry], older_than: float = inf, now: float | None = None) -> list[tuple[Entry, str]]:
-    """The entries that may go, each with the reason: what no run can find again, and what was not used for long.
+    """The entries that may go, each with the reason: what no run can use again, and what was not used for long.
 
     Args:
-        older_than: days without use after which a finished stage goes too.
+        older_than: days without use after which a finished stage and the checkpoints of an unfinished one go too.
         now: seconds since the epoch; None: the present.
     """
     oldest = (time.time() if now is None else now) - older_than * 86_400
@@ -181,9 +199,9 @@ def prunable(entries: Sequence[Entry], older_than: float = inf, now: float | Non
     for entry in entries:
         if entry.status == "being made":
             continue
-        if not entry.finished:
+        if not entry.finished and entry.status != "unfinished":
             found.append((entry, entry.status))
-        elif entry.digits in old:
+        elif _is_outdated(entry, old):
             found.append((entry, "outdated"))
         elif wrong := damage(entry):
             found.append((entry, f"damaged: {wrong}"))
@@ -195,10 +213,14 @@ def prunable(entries: Sequence[Entry], older_than: float = inf, now: float | Non
 def _outdated(entries: Sequence[Entry]) -> set[str]:
     """Digits of finished stages of an earlier version, and of those made from them."""
     finished = [entry for entry in entries if entry.finished]
-    old = {entry.digits for entry in finished if (entry.version or 0) < VERSIONS[entry.stage]}
-    while more := {e.digits for e in finished if any(p[:20] in old for p in e.parents)} - old:
+    old: set[str] = set()
+    while more := {entry.digits for entry in finished if _is_outdated(entry, old)} - old:
         old |= more
     return old
+
+
+def _is_outdated(entry: Entry, old: Collection[str]) -> bool:
+    return (entry.version or 0) < VERSIONS[entry.stage] or any(parent[:20] in old for parent in entry.parents)
 
 
 def remove(entry: Entry) -> bool:

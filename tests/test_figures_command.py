@@ -1,10 +1,13 @@
 """`make figures`: every folder of results drawn anew from its tables, without jax."""
 
+import json
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 from analysis.synthetic_folder import SIZES, write_folder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,6 +29,13 @@ def figures(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
 
+def targets(page: Path) -> set[str]:
+    """The anchors of a page, each of which it must have once."""
+    found = re.findall(r'\bid="([^"]+)"', page.read_text(encoding="utf-8"))
+    assert len(found) == len(set(found))
+    return set(found)
+
+
 def test_every_folder_is_redrawn_where_jax_cannot_be_imported(tmp_path: Path) -> None:
     folders = [
         write_folder(tmp_path / name, sizes=SIZES[:1], seeds=2, prompts=4, points=8, failed=0) for name in ("a", "b/c")
@@ -41,6 +51,28 @@ def test_every_folder_is_redrawn_where_jax_cannot_be_imported(tmp_path: Path) ->
     for folder in folders:
         assert f"{folder / 'report.html'} (" in done.stdout
         assert (folder / "figure_1a.svg").exists() and (folder / "figure_1a.png").exists()
+    the_index_tells_all_of_it(tmp_path)
+
+
+def the_index_tells_all_of_it(root: Path) -> None:
+    """Every figure, measured verdict and run, and every link leads somewhere."""
+    text, here = (root / "index.html").read_text(encoding="utf-8"), targets(root / "index.html")
+    reports = {name: targets(root / name / "report.html") for name in ("a", "b/c", "oracle")}
+    for name, anchors in reports.items():
+        figures = {anchor for anchor in anchors if anchor.startswith("figure_")}
+        assert figures and {f"{name}-{figure}" for figure in figures} <= here
+        rows = [anchor for anchor in anchors if anchor.startswith("run-")]
+        assert all(f'href="{name}/report.html#{row}"' in text for row in rows) and len(rows) > 3
+        command = json.loads((root / name / "provenance.json").read_text())["command"]
+        assert command in text
+    links = re.findall(r'\bhref="([^"]+)"', text)
+    for link in set(links) - {"data:,"}:
+        page, _, anchor = link.partition("#")
+        known = reports[page.removesuffix("/report.html")] if page else here
+        assert not anchor or anchor in known, link
+    for name in ("a", "b/c"):
+        measured = pd.read_csv(root / name / "verdicts.csv").query("verdict != 'not measured'")
+        assert len([link for link in links if link.startswith(f"#{name}-figure")]) == measured["figure"].count() > 0
 
 
 def test_a_process_without_jax_is_one(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ FLOORS = {
         (
             "types errors files tracking trackers progress runtime provenance",
             "divergences finite_support quantile_policies tails token_kl estimators losses advantages policy_losses "
-            "recalibration weights packing checkpoints snapshots",
+            "recalibration weights packing checkpoints snapshots filling",
             "networks ladder sampling",
             "policies rewards scoring",
             "environments",

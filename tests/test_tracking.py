@@ -13,7 +13,7 @@ import pytest
 
 from synthetic_rm import tracking as module
 from synthetic_rm.errors import InputError
-from synthetic_rm.progress import Reporter
+from synthetic_rm.progress import Reporter, from_before
 from synthetic_rm.tracking import Lines, Tracking, check_installed, numbers
 
 
@@ -177,6 +177,17 @@ def test_bars_tell_the_trackers_losses_by_seed_and_rates() -> None:
     assert end[0] == "proxies_2103_x_3" and (end[2]["steps"], end[2]["tokens"]) == (5, 512)
     assert end[2]["tokens_per_second"] == pytest.approx(512 / end[2]["seconds"])
     assert finish == ("finish", "ok")
+
+
+def test_what_was_done_before_an_interruption_counts_in_no_rate() -> None:
+    reporter, notes = Reporter(False), Notes()
+    reporter.tracking = Tracking([notes])
+    with reporter.bar("gold", 12, "steps") as bar:
+        with from_before():
+            bar.losses(range(1), 10, np.full((1, 10), 0.5))
+        bar.losses(range(1), 12, np.full((1, 2), 0.4))
+    *told, end = notes.told
+    assert [entry[1] for entry in told] == [10, 12] and end[2]["steps"] == 2
 
 
 def test_the_trackers_are_told_that_a_run_failed() -> None:

@@ -54,8 +54,15 @@ def tiny_world(temporary: pytest.TempPathFactory) -> Made:
 
 @cache
 def _made(folder: Path) -> Made:
-    """Every stage once, with one shape of everything that is compiled: networks, batches, numbers of steps."""
+    """Every stage once."""
     folder.mkdir()
+    settings = tiny_settings(folder)
+    first = Simulation(settings, Store(folder / "store", ORIGIN), Reporter(False))
+    return Made(settings, folder / "store", first.world, best_of_n_tables(first))
+
+
+def tiny_settings(folder: Path) -> Settings:
+    """One shape of everything that is compiled: networks, batches, numbers of steps; the ratings go into the folder."""
     steps = dict.fromkeys(("reference_steps", "gold_steps", "backbone_steps"), 5)
     build = BuildSettings(
         reference_size=SIZE,
@@ -80,6 +87,4 @@ def _made(folder: Path) -> Made:
     sizes |= {"best_of_n.prompts": 4, "best_of_n.samples": 48, "best_of_n.points": 6, "best_of_n.table_prompts": 2}
     sizes |= {"best_of_n.prompts_at_once": 2, "best_of_n.samples_at_once": 24, "fit.resamples": 100}
     sizes |= {"rl.method": None}
-    settings = changed(sizes, Settings(scale="tiny", environment=environment))
-    first = Simulation(settings, Store(folder / "store", ORIGIN), Reporter(False))
-    return Made(settings, folder / "store", first.world, best_of_n_tables(first))
+    return changed(sizes, Settings(scale="tiny", environment=environment))  # type: ignore[no-any-return]

@@ -1,7 +1,7 @@
 """The report of an experiment without training: every figure drawn from its tables, and one page that holds them."""
 
-import base64
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -18,10 +18,12 @@ from synthetic_rm.analysis.figures.analytic import (
     figure_tail_index,
 )
 from synthetic_rm.analysis.figures.style import save_figure
+from synthetic_rm.analysis.gallery import figure_block, gallery
 from synthetic_rm.analysis.lineage import check_tables
-from synthetic_rm.analysis.page import write_page
+from synthetic_rm.analysis.page import Page, command_section, write_page
 from synthetic_rm.analysis.report_sections import pairs_table, runs_section
 from synthetic_rm.analysis.run_folder import FIT_COLUMNS, RECORD_COLUMNS, RUN_COLUMNS, read_table
+from synthetic_rm.analysis.series import Series, drawn_of, grouped, series_section
 from synthetic_rm.analysis.tables import Markup, escape, html_table, number
 from synthetic_rm.errors import require
 
@@ -39,8 +41,8 @@ CAPTIONS = {
 }
 
 
-def redraw_analytic(folder: str | Path) -> Path:
-    """Draw every figure again from the tables in the folder, then write report.html; its path.
+def redraw_analytic(folder: str | Path) -> Page:
+    """Draw every figure again from the tables in the folder, then write report.html; its page.
 
     Args:
         folder: with records.csv, runs.csv, fits.csv, config.yaml, provenance.json and, where there are, tails.csv and
@@ -55,56 +57,68 @@ def redraw_analytic(folder: str | Path) -> Path:
     require(not records.empty, f"{path / 'records.csv'}: has no rows")
     check_tables(path, records, runs, fits)
     figures = _figures(path, records)
-    for name, figure in figures.items():
+    for name, (figure, _) in figures.items():
         save_figure(figure, path / name)
+    series = grouped(records, ("environment", "optimizer", "series"), _name)
     config = (path / "config.yaml").read_text(encoding="utf-8")
     provenance = json.loads((path / "provenance.json").read_text(encoding="utf-8"))
     label = str(records["provenance"].iloc[0])
     sections = {
-        "Figures": _gallery(path, list(figures), label),
+        "Figures": _gallery(path, figures, series),
         "Curves and fits": fits_table(fits),
+        "Series": series_section(series, runs),
         "Runs": runs_section(runs),
         "Configuration": Markup(f"<pre>{escape(config)}</pre>"),
         "Provenance": pairs_table(provenance, caption="Where these numbers come from"),
-        "Make it again": Markup(f"<pre>{escape(provenance.get('command', 'The command was not recorded.'))}</pre>"),
+        "Make it again": command_section(provenance),
     }
     experiment = yaml.safe_load(config).get("experiment", "")
     facts = [f"experiment {experiment}", *(f"{key} {provenance[key]}" for key in ("started", "commit"))]
-    return write_page(
+    page = Page(
         path / "report.html",
         title="Worlds where the right answer is known",
         subtitle=" · ".join([label, *facts]),
         headlines=[headline(fits)],
         sections=sections,
+        runs=runs,
     )
+    write_page(page)
+    return page
 
 
-def _figures(path: Path, records: pd.DataFrame) -> dict[str, Figure]:
+def _figures(path: Path, records: pd.DataFrame) -> dict[str, tuple[Figure, pd.DataFrame]]:
+    """Each figure and the records of the series that it draws; it may draw other tables of theirs."""
     label = str(records["provenance"].iloc[0])
-    figures: dict[str, Figure] = {}
-    if (records["environment"] == "analytic: tabular").any():
-        figures["figure_tabular"] = figure_tabular(records)
+    figures: dict[str, tuple[Figure, pd.DataFrame]] = {}
+    tabular, iterated = records["environment"] == "analytic: tabular", records["optimizer"] == "iterated"
+    if tabular.any():
+        figures["figure_tabular"] = figure_tabular(records), records[tabular]
     if "threshold" in records:
-        figures["figure_quantile"] = figure_quantile(records)
-    if (records["optimizer"] == "iterated").any():
-        figures["figure_iterated"] = figure_iterated(records)
+        figures["figure_quantile"] = figure_quantile(records), records[records["threshold"].notna()]
+    if iterated.any():
+        figures["figure_iterated"] = figure_iterated(records), records[iterated]
     if "group" in records:
-        figures["figure_heavy_tails"] = figure_heavy_tails(records)
+        figures["figure_heavy_tails"] = figure_heavy_tails(records), records[records["group"].notna()]
     if (path / "tails.csv").exists():
-        figures["figure_tail_index"] = figure_tail_index(read_table(path / "tails.csv", ("series", "hill")), label)
+        tails = read_table(path / "tails.csv", ("series", "hill"))
+        figures["figure_tail_index"] = figure_tail_index(tails, label), _of(records, tails)
     if (path / "prices.csv").exists():
-        figures["figure_price"] = figure_price(read_table(path / "prices.csv", ("series", "mass", "kl")), label)
+        prices = read_table(path / "prices.csv", ("series", "mass", "kl"))
+        figures["figure_price"] = figure_price(prices, label), _of(records, prices)
     return figures
 
 
-def _gallery(path: Path, names: list[str], label: str) -> Markup:
+def _of(records: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """The records of the series in another table."""
+    return records[records["series"].isin(table["series"])]
+
+
+def _gallery(path: Path, figures: dict[str, tuple[Figure, pd.DataFrame]], series: Sequence[Series]) -> Markup:
     blocks = []
-    for name in names:
-        data = base64.b64encode((path / f"{name}.svg").read_bytes()).decode("ascii")
-        caption = escape(f"{CAPTIONS[name]} {label.capitalize()}.")
-        image = f'<img alt="{caption}" src="data:image/svg+xml;base64,{data}">'
-        blocks.append(f'<figure id="{name}">{image}<figcaption>{caption}</figcaption></figure>')
-    return Markup(f'<div class="gallery">{"".join(blocks)}</div>')
+    for name, (_, records) in figures.items():
+        caption = f"{CAPTIONS[name]} {str(records['provenance'].iloc[0]).capitalize()}."
+        blocks.append(figure_block(path / name, caption, series=drawn_of(series, records)))
+    return gallery(blocks)
 
 
 def headline(fits: pd.DataFrame) -> str:

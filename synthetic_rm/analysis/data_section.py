@@ -24,6 +24,7 @@ from synthetic_rm.analysis.figures.style import human_count, percent
 from synthetic_rm.analysis.gallery import figure_block, gallery
 from synthetic_rm.analysis.run_folder import RunFolder
 from synthetic_rm.analysis.scaling import Estimate, estimate
+from synthetic_rm.analysis.series import Series
 from synthetic_rm.analysis.tables import Markup, html_table, number, with_interval
 
 DATA_FIGURES = {
@@ -132,17 +133,18 @@ def _mean_of_means(groups: Sequence[Any], level: float) -> Estimate:
     return Estimate(mean, mean - half, mean + half)
 
 
-def data_section(run: RunFolder) -> Markup:
+def data_section(run: RunFolder, series: Sequence[Series] = ()) -> Markup:
     """The figures that lie in the folder, and every setting's numbers; empty where there is one number of comparisons.
 
     Args:
         run: as for `data_figures`.
+        series: of best-of-n, every setting's.
     """
     points = data_points(run)
     if len({point.comparisons for point in once_by_gold(points)}) < 2:
         return Markup("")
     table = data_table(points, level=run.level, cut=run.held_out_kl)
-    drawn = gallery(figure_block(run.path / name, caption) for name, caption in DATA_FIGURES.items())
+    drawn = gallery(figure_block(run.path / name, text, series=series) for name, text in DATA_FIGURES.items())
     rows = [_cells(row) for _, row in table.iterrows()]
     note = (
         f"<p>Comparisons are those learnt from; the first of one draw, validated on the same held-out ones. Chance is "

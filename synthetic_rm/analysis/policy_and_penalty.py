@@ -10,11 +10,12 @@ from matplotlib.figure import Figure
 
 from synthetic_rm.analysis.bootstrap import crossed_bootstrap, interval
 from synthetic_rm.analysis.curves import Arrays, mean_curves, setting_curves
-from synthetic_rm.analysis.figures.panels import PENALTIES, POLICIES, Series, gap_panels, score_panels, step_panels
+from synthetic_rm.analysis.figures.panels import PENALTIES, POLICIES, Lines, gap_panels, score_panels, step_panels
 from synthetic_rm.analysis.figures.rl import NAMES
 from synthetic_rm.analysis.figures.style import human_count, percent
 from synthetic_rm.analysis.gallery import figure_block, gallery
 from synthetic_rm.analysis.run_folder import RunFolder
+from synthetic_rm.analysis.series import Series
 from synthetic_rm.analysis.tables import Markup, html_table, number, with_interval
 from synthetic_rm.errors import InputError
 
@@ -34,6 +35,10 @@ POLICY_FIGURES: Mapping[str, str] = {
     "figure_rl_policy_gap": "The same under RL (Fig. 24).",
     "figure_policy_steps": "KL of the training rollouts against iterations, by size of the policy (Fig. 15).",
 }
+OF_BEST_OF_N = ("figure_policy", "figure_policy_gain", "figure_policy_gap")
+SeriesOf = Mapping[str, Sequence[Series]]
+"""what figures draw of every optimizer, linked to its runs"""
+NO_SERIES: SeriesOf = {}
 
 
 def varies(records: pd.DataFrame, column: str) -> bool:
@@ -151,7 +156,7 @@ def studied_figures(run: RunFolder) -> dict[str, Figure]:
             {**penalty_figures(part), **policy_figures(part, sizes)}.items()}  # fmt: skip
 
 
-def penalty_section(run: RunFolder) -> Markup:
+def penalty_section(run: RunFolder, series: SeriesOf = NO_SERIES) -> Markup:
     """The figures of penalties that lie in the folder, and where each penalty led; empty where there is one."""
     parts = [part for part in run.parts() if part.optimizer != "best_of_n" and varies(part.records, "kl_coef")]
     rows = [
@@ -166,19 +171,25 @@ def penalty_section(run: RunFolder) -> Markup:
         for part in parts
         for _, curve in _means(part).groupby(["proxy_params", "kl_coef"])
     ]
-    return _section(run, PENALTY_FIGURES, rows, "Where each penalty led, as far as all of its runs went")
+    return _section(run, PENALTY_FIGURES, series, rows, "Where each penalty led, as far as all of its runs went")
 
 
-def policy_section(run: RunFolder) -> Markup:
+def policy_section(run: RunFolder, series: SeriesOf = NO_SERIES) -> Markup:
     """The figures of policies that lie in the folder, and what each policy was and gained; empty where there is one."""
     rows = [row for part in run.parts() if _has_policies(part) for row in _policy_rows(part)]
-    return _section(run, POLICY_FIGURES, rows, "Policies before and after they are optimized")
+    return _section(run, POLICY_FIGURES, series, rows, "Policies before and after they are optimized")
 
 
-def _section(run: RunFolder, captions: Mapping[str, str], rows: list[dict[str, str]], caption: str) -> Markup:
+def _section(run: RunFolder, captions: Mapping[str, str], series: SeriesOf, rows: list[dict[str, str]], caption: str
+             ) -> Markup:  # fmt: skip
     if not rows:
         return Markup("")
-    drawn = gallery(figure_block(run.path / name, told) for name, told in captions.items())
+    of_n = [one for name, told in series.items() if name == "best_of_n" for one in told]
+    of_rl = [one for name, told in series.items() if name != "best_of_n" for one in told]
+    drawn = gallery(
+        figure_block(run.path / name, told, series=of_n if name in OF_BEST_OF_N else of_rl)
+        for name, told in captions.items()
+    )
     note = (
         f"<p>Gold and proxy in SDs of the reference, {percent(run.level)} intervals over prompts and proxy seeds.</p>"
     )
@@ -225,9 +236,9 @@ def _gaps(run: RunFolder) -> pd.DataFrame:
     return mean_gaps(run.curves, run.records, rng=np.random.default_rng(0), level=run.level)
 
 
-def _steps(run: RunFolder, series: Series, method: str, values: Sequence[float] = ()) -> Figure:
+def _steps(run: RunFolder, lines: Lines, method: str, values: Sequence[float] = ()) -> Figure:
     """KL against iterations of the runs that have records; the others are counted."""
-    named = run.records.drop_duplicates("run")[["run", series.column]]
-    history = run.history.drop(columns=series.column, errors="ignore").merge(named, on="run")
+    named = run.records.drop_duplicates("run")[["run", lines.column]]
+    history = run.history.drop(columns=lines.column, errors="ignore").merge(named, on="run")
     lost = run.history["run"].nunique() - history["run"].nunique()
-    return step_panels(history, series, method=method, title="KL against iteration", values=values, lost=lost)
+    return step_panels(history, lines, method=method, title="KL against iteration", values=values, lost=lost)

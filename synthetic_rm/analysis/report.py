@@ -1,11 +1,12 @@
 """The report of a run, from its tables alone: one HTML file that holds all it shows and needs no network."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import yaml
+from matplotlib.figure import Figure
 
 from synthetic_rm.analysis.curves import overoptimization
 from synthetic_rm.analysis.data_section import data_figures, data_section
@@ -15,7 +16,7 @@ from synthetic_rm.analysis.figures.style import human_count, save_figure
 from synthetic_rm.analysis.hyperparameters import hyperparameter_table
 from synthetic_rm.analysis.lineage import check_lineage
 from synthetic_rm.analysis.main_setting import as_the_paper, main_setting
-from synthetic_rm.analysis.page import write_page
+from synthetic_rm.analysis.page import Page, command_section, write_page
 from synthetic_rm.analysis.policy_and_penalty import penalty_section, policy_section, studied_figures
 from synthetic_rm.analysis.proxy_tails import tails_section
 from synthetic_rm.analysis.report_sections import (
@@ -30,30 +31,45 @@ from synthetic_rm.analysis.report_sections import (
 )
 from synthetic_rm.analysis.run_folder import RunFolder, load_run_folder
 from synthetic_rm.analysis.scaling_section import scaling_section
+from synthetic_rm.analysis.series import Series, drawn_of, proxy_series, series_section
 from synthetic_rm.analysis.tables import Markup, escape, number, with_interval
 from synthetic_rm.analysis.verdicts import verdicts_section, write_verdicts
 
 
-def redraw(folder: str | Path) -> Path:
+def redraw(folder: str | Path) -> Page:
     """Draw every figure of a run again from its tables, then write its report.
 
     Args:
         folder: the output folder of a run, as `load_run_folder` wants it.
     Returns:
-        The path of report.html.
+        The page of report.html.
     Raises:
         InputError: a table is missing or damaged, holds several settings of one proxy size that are alike in all that
             `as_the_paper` looks at, or lacks a run that another one has (`check_lineage`).
     """
-    run = load_run_folder(folder)
-    check_lineage(run)
-    main, parts = _main(run)
-    for name, figure in {**draw(main, parts), **data_figures(run), **studied_figures(run)}.items():
+    run, parts, figures = _drawn(folder)
+    for name, figure in figures.items():
         save_figure(figure, run.path / name)
     return _write(run, parts)
 
 
-def write_report(folder: str | Path) -> Path:
+def figures_of(folder: str | Path) -> dict[str, Figure]:
+    """Every figure of a run drawn from its tables, by name; nothing is written.
+
+    Raises:
+        InputError: as `redraw`.
+    """
+    return _drawn(folder)[2]
+
+
+def _drawn(folder: str | Path) -> tuple[RunFolder, list[Part], dict[str, Figure]]:
+    run = load_run_folder(folder)
+    check_lineage(run)
+    main, parts = _main(run)
+    return run, parts, {**draw(main, parts), **data_figures(run), **studied_figures(run)}
+
+
+def write_report(folder: str | Path) -> Page:
     """Write verdicts.csv and report.html from the tables in the output folder of a run, the figures drawn already.
 
     Besides the files that `load_run_folder` reads, environment.json (optional) tells what gold is worth:
@@ -62,7 +78,7 @@ def write_report(folder: str | Path) -> Path:
     Args:
         folder: the output folder of a run.
     Returns:
-        The path of report.html, written in one move.
+        The page of report.html, written in one move.
     Raises:
         InputError: a table is missing or damaged.
     """
@@ -132,18 +148,27 @@ def _titled(parts: list[Part], section: Callable[[RunFolder, pd.DataFrame], Mark
     return Markup("".join(f"<h3>{escape(name)}</h3>{html}" if len(told) > 1 else html for name, html in told))
 
 
-def _studied(run: RunFolder) -> dict[str, Markup]:
+def _studied(run: RunFolder, series: Mapping[str, Sequence[Series]]) -> dict[str, Markup]:
     """What is told of settings besides the main one; empty where there are none."""
-    return {"Comparisons": data_section(run), "KL penalty": penalty_section(run), "Policy size": policy_section(run)}
+    return {
+        "Comparisons": data_section(run, series.get("best_of_n", ())),
+        "KL penalty": penalty_section(run, series),
+        "Policy size": policy_section(run, series),
+    }
 
 
-def _write(run: RunFolder, parts: list[Part]) -> Path:
+def _write(run: RunFolder, parts: list[Part]) -> Page:
     configuration = yaml.safe_dump(run.config, sort_keys=False, allow_unicode=True)
-    command = run.provenance.get("command", "The command was not recorded.")
+    sizes = sorted({int(size) for size in run.records["proxy_params"]})
+    whole = {part.optimizer: part for part in run.parts()}
+    series = {name: proxy_series(part, sizes) for name, part in whole.items()}
     sections = {
         "Verdicts": verdicts_section(write_verdicts(run)),
-        **{name: html for name, html in _studied(run).items() if html},
-        "Figures": _titled(parts, figures_section),
+        **{name: html for name, html in _studied(run, series).items() if html},
+        "Figures": _titled(
+            parts, lambda part, o: figures_section(part, o, drawn_of(series[part.optimizer], part.records))
+        ),
+        "Series": _titled(parts, lambda part, _: series_section(series[part.optimizer], whole[part.optimizer].runs)),
         "Fits": _titled(parts, fits_section),
         "Scaling laws": _titled(parts, lambda part, _: scaling_section(part)),
         "Overoptimization": _titled(parts, lambda part, o: overoptimization_section(o, run.level, part.optimizer)),
@@ -153,15 +178,18 @@ def _write(run: RunFolder, parts: list[Part]) -> Path:
         "Runs": runs_section(run.runs),
         "Configuration": Markup(f"{hyperparameter_table(run)}<pre>{escape(configuration)}</pre>"),
         "Provenance": pairs_table(run.provenance, caption="Where these numbers come from"),
-        "Make it again": Markup(f"<pre>{escape(command)}</pre>"),
+        "Make it again": command_section(run.provenance),
     }
     first = run.records.iloc[0]
     facts = [f"{key} {first[key]}" for key in ("environment", "scale", "labels")]
     facts += [f"{key} {run.provenance[key]}" for key in ("started", "device", "commit") if key in run.provenance]
-    return write_page(
+    page = Page(
         run.path / "report.html",
         title="Reward model overoptimization by " + " and ".join(NAMES.get(p.optimizer, p.optimizer) for p, _ in parts),
         subtitle=" · ".join(facts),
         headlines=[_told(part, overopt, len(parts)) for part, overopt in parts],
         sections=sections,
+        runs=run.runs,
     )
+    write_page(page)
+    return page

@@ -1,8 +1,7 @@
 """The sections of the report, each a function from tables to HTML; every text from outside is escaped."""
 
-import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from synthetic_rm.analysis.figures.style import human_count, percent
-from synthetic_rm.analysis.lineage import runs_of
+from synthetic_rm.analysis.gallery import figure_block, gallery
 from synthetic_rm.analysis.run_folder import RunFolder
+from synthetic_rm.analysis.series import Series
 from synthetic_rm.analysis.tables import (
     ABSENT,
     Markup,
@@ -79,29 +79,25 @@ def _own_runs(run: RunFolder) -> pd.DataFrame:
     return run.runs if run.optimizer == "best_of_n" else run.runs[run.runs["stage"] == run.optimizer]
 
 
-def figures_section(run: RunFolder, overopt: pd.DataFrame) -> Markup:
-    """The figures that lie in the folder, inside the page, with what they show in words."""
+def figures_section(run: RunFolder, overopt: pd.DataFrame, series: Sequence[Series]) -> Markup:
+    """The figures that lie in the folder, inside the page, with what they show in words and links to their runs."""
     blocks = []
     captions = {
         name: caption.format(cut=run.held_out_kl, level=percent(run.level))
         for name, caption in (FIGURES if run.optimizer == "best_of_n" else RL_FIGURES).items()
     }
+    told = {"figure_1a", "figure_gold", "figure_1b", "figure_rl_gold"}
+    spoken = _in_words(overopt)
     for name, caption in captions.items():
-        files = {"svg+xml": run.path / f"{name}.svg", "png": run.path / f"{name}.png"}
-        kind = next((kind for kind, path in files.items() if path.exists()), None)
-        if kind is not None:
-            spoken = _in_words(overopt) if name in ("figure_1a", "figure_gold", "figure_1b", "figure_rl_gold") else ""
-            data = base64.b64encode(files[kind].read_bytes()).decode("ascii")
-            image = f'<img alt="{escape(f"{caption} {spoken}".strip())}" src="data:image/{kind};base64,{data}">'
-            blocks.append(f'<figure id="{name}">{image}<figcaption>{escape(caption)}</figcaption></figure>')
+        words = spoken if name in told else ""
+        blocks.append(figure_block(run.path / name, caption, spoken=words, series=series))
     counts = run_counts(run, overopt)
     note = (
         f"<p>{counts['num_prompts']:,} prompts, {counts['num_samples']:,} samples per prompt, "
         f"{counts['num_seeds']} proxy seeds per size. {_missing(counts['nonfinite'])} "
         f"{_collapsed(counts['collapsed'])}{_turned(run.runs)}</p>"
     )
-    drawn = f'<div class="gallery">{"".join(blocks)}</div>' if blocks else "<p>No figure was drawn.</p>"
-    return Markup(note + drawn)
+    return Markup(note + gallery(blocks))
 
 
 def _missing(count: int) -> str:
@@ -137,11 +133,10 @@ def _in_words(overopt: pd.DataFrame) -> str:
 
 
 def fits_section(run: RunFolder, overopt: pd.DataFrame) -> Markup:
-    """The fit of each size, with links to the runs behind it, and the held-out errors of all forms."""
+    """The fit of each size, and the held-out errors of all forms."""
     table = with_verdicts(run.fits, overopt)
     fits = summary_frame(run.fits, overopt, run.runs).drop(columns=["last gold", "fall", "verdict"])
     fits["r²"] = [number(value, 3) for value in table["r2"]]
-    fits["runs"] = [_run_links(run, row) for _, row in table.iterrows()]
     forms = {"held_out_rmse": str(table["form"].iloc[0]) if "form" in table else "this form"}
     prefix = "held_out_rmse_"
     forms |= {str(name): str(name)[len(prefix) :] for name in table if str(name).startswith(prefix)}
@@ -160,23 +155,6 @@ def fits_section(run: RunFolder, overopt: pd.DataFrame) -> Markup:
         + html_table(fits, caption=f"Fit to gold of each proxy size; {percent(run.level)} intervals in brackets")
         + html_table(errors, caption=told)
     )
-
-
-def _run_links(run: RunFolder, fit: pd.Series) -> Markup:
-    """Links from a fitted series to the rows of its runs: by stage, and those that failed by their status."""
-    rows = run.runs.reset_index(drop=True)
-    chosen = rows["run"].isin(runs_of(run.records, fit))
-    if "params" in rows:
-        chosen |= (rows["params"] == fit["proxy_params"]) & ((rows["stage"] == "proxy") | (rows["status"] != "ok"))
-    lines = []
-    for stage, group in rows[chosen].groupby("stage", sort=False):
-        links = (
-            f'<a href="#run-{position}" title="{escape(row["run"])}">'
-            f"{count if row['status'] == 'ok' else escape(row['status'])}</a>"
-            for count, (position, row) in enumerate(group.iterrows(), start=1)
-        )
-        lines.append(f"{escape(stage)} {' '.join(links)}")
-    return Markup("<br>".join(lines) or ABSENT)
 
 
 def overoptimization_section(overopt: pd.DataFrame, level: float, optimizer: str = "best_of_n") -> Markup:
@@ -266,7 +244,7 @@ def runs_section(runs: pd.DataFrame) -> Markup:
     marked = [Markup(f'<span class="bad">{escape(status)}</span>') for status in runs["status"]]
     shown["status"] = [mark if str(s) != "ok" else s for mark, s in zip(marked, runs["status"], strict=True)]
     box = (
-        '<p class="filter"><label for="filter">Filter runs by text</label><br>'
+        '<p class="filter"><label for="filter">Filter runs: words narrow, commas widen</label><br>'
         '<input type="search" id="filter" autocomplete="off"> '
         f'<span id="shown" role="status">{len(runs)} shown</span></p>'
     )
@@ -292,4 +270,4 @@ def _cell(value: object) -> str:
         return ABSENT
     if isinstance(value, float | np.floating):
         return "" if np.isnan(value) else f"{value:.6g}"
-    return str(value)
+    return value if isinstance(value, Markup) else str(value)

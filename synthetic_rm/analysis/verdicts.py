@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from synthetic_rm.analysis.figures.style import percent
 from synthetic_rm.analysis.main_setting import as_the_paper
 from synthetic_rm.analysis.run_folder import RunFolder, read_table
 from synthetic_rm.analysis.tables import ABSENT, Markup, escape, html_table, with_interval
-from synthetic_rm.errors import InputError
 
 CLAIMS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "H1a": ("gold rises, then falls", ("best_of_n", "RL")),
@@ -131,29 +130,37 @@ def write_text(path: Path, text: str) -> None:
 
 def verdicts_section(table: pd.DataFrame) -> Markup:
     """The table for a report, each verdict with a link to its figure."""
-    rows = []
-    for _, row in table.iterrows():
-        figure = str(row["figure"])
-        rows.append(
-            {
-                "claim": f"{row['claim']}: {row['says']}",
-                "optimizer": _optimizer(row["optimizer"]),
-                "statistic": row["statistic"] or ABSENT,
-                "measured": _measured(row),
-                "verdict": row["verdict"],
-                "figure": Markup(f'<a href="#{escape(figure)}">{escape(figure)}</a>') if figure else ABSENT,
-                "of what": row["note"] or ABSENT,
-            }
-        )
+    rows = [verdict_cells(row, f"#{row['figure']}", row["figure"]) for _, row in table.iterrows()]
+    return verdict_table(rows, f"Claims of the paper, {percent(float(table['level'].iloc[0]))} intervals")
+
+
+def verdict_cells(row: pd.Series, href: str, figure: str) -> dict[str, str]:
+    """A row of `verdicts` as cells, with a link to its figure where it has one."""
+    link = Markup(f'<a href="{escape(href)}">{escape(figure)}</a>')
+    return {
+        "claim": f"{row['claim']}: {row['says']}",
+        "optimizer": _optimizer(row["optimizer"]),
+        "statistic": row["statistic"] or ABSENT,
+        "measured": measured_cell(row),
+        "verdict": row["verdict"],
+        "figure": link if row["figure"] else ABSENT,
+        "of what": row["note"] or ABSENT,
+    }
+
+
+def verdict_table(rows: Sequence[Mapping[str, str]], caption: str) -> Markup:
+    """Rows of `verdict_cells` as a table, with what the verdicts mean."""
     note = (
         "<p>Reproduced: the interval lies where the claim says. Not reproduced: it lies elsewhere. Not identified: it "
         "reaches into both. Not measured: these records hold nothing about it.</p>"
     )
     kinds = dict.fromkeys(("claim", "statistic", "of what"), "text")
-    level = percent(float(table["level"].iloc[0]))
-    return Markup(
-        note + html_table(pd.DataFrame(rows), caption=f"Claims of the paper, {level} intervals", classes=kinds)
-    )
+    return Markup(note + html_table(pd.DataFrame(rows), caption=caption, classes=kinds))
+
+
+def measured(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `verdicts` of which the records say something."""
+    return table[table["verdict"] != NOT_MEASURED]
 
 
 def verdicts_markdown(tables: Mapping[str, pd.DataFrame]) -> str:
@@ -168,10 +175,10 @@ def verdicts_markdown(tables: Mapping[str, pd.DataFrame]) -> str:
     for claim, (says, optimizers) in CLAIMS.items():
         seen = set()
         for folder, table in tables.items():
-            for _, row in table[(table["claim"] == claim) & (table["verdict"] != NOT_MEASURED)].iterrows():
+            for _, row in measured(table[table["claim"] == claim]).iterrows():
                 seen.add(row["optimizer"] if row["optimizer"] == "best_of_n" else "RL")
                 link = f"[{folder}]({folder}/{row['figure']}.png)"
-                told = f"{_optimizer(row['optimizer'])}: {row['statistic']} {_measured(row)}"
+                told = f"{_optimizer(row['optimizer'])}: {row['statistic']} {measured_cell(row)}"
                 lines.append(f"| {claim}: {says} | {told} | **{row['verdict']}** | {link} |")
         lost = [_optimizer(name) for name in optimizers if name not in seen]
         if lost:
@@ -179,20 +186,19 @@ def verdicts_markdown(tables: Mapping[str, pd.DataFrame]) -> str:
     return "\n".join([*lines, "", f"Not measured: {'; '.join(absent) or 'nothing'}.", ""])
 
 
-def read_verdicts(folders: Iterable[Path], root: Path) -> dict[str, pd.DataFrame]:
-    """The tables of verdicts.csv of those folders that have one, by their path below `root`.
+def read_verdicts(root: Path) -> dict[str, pd.DataFrame]:
+    """The tables of every verdicts.csv below `root`, by the path of its folder from there.
 
     Raises:
-        InputError: none has one, or one is damaged.
+        InputError: one is damaged.
     """
-    paths = [folder for folder in folders if (folder / "verdicts.csv").exists()]
-    if not paths:
-        raise InputError(f"{root}: no folder there holds verdicts.csv")
     blank = {"optimizer": "", "statistic": "", "figure": "", "note": ""}
-    return {p.relative_to(root).as_posix(): read_table(p / "verdicts.csv", COLUMNS).fillna(blank) for p in paths}
+    paths = sorted(root.rglob("verdicts.csv"))
+    return {path.parent.relative_to(root).as_posix(): read_table(path, COLUMNS).fillna(blank) for path in paths}
 
 
-def _measured(row: pd.Series) -> str:
+def measured_cell(row: pd.Series) -> str:
+    """The statistic of a row of `verdicts` with its interval; a dash where nothing was measured."""
     return ABSENT if row["verdict"] == NOT_MEASURED else with_interval(row["value"], row["lo"], row["hi"], 3)
 
 

@@ -3,8 +3,7 @@
 Memory does not grow with the pool: responses and scores are written chunk by chunk to memory-mapped arrays.
 """
 
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,11 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from synthetic_rm.checkpoints import NO_LOOP, Loop
 from synthetic_rm.comparisons import sampler
 from synthetic_rm.divergences import best_of_n_kl, pool_kl
 from synthetic_rm.estimators import best_of_n_curve
-from synthetic_rm.runtime import concurrently
-from synthetic_rm.scoring import score_answers
+from synthetic_rm.filling import fill_arrays
+from synthetic_rm.scoring import chunks_of, score_answers
 from synthetic_rm.types import PAD, Curve, Network, Params
 
 OnChunk = Callable[[int], None]
@@ -36,15 +36,6 @@ class Pool(NamedTuple):
     """[prompts, N] float32 log-probability of the response under the policy that drew it"""
 
 
-def create_array(path: Path, dtype: Any, shape: tuple[int, ...]) -> np.memmap:
-    """A new memory-mapped array whose space on disk is reserved now: a full disk is an OSError, no crash."""
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-    if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    return array
-
-
 def draw_pool(
     network: Network,
     params: Params,
@@ -57,41 +48,39 @@ def draw_pool(
     prompts_at_once: int = 8,
     samples_at_once: int = 32,
     on_chunk: Callable[[int, int], None] | None = None,
+    loop: Loop = NO_LOOP,
 ) -> Pool:
     """Draw `samples` responses of the policy to every prompt into `folder`.
 
     Each chunk has a key of its own, folded from its place in the pool, so the pool depends on no order of drawing.
-    After each, `on_chunk` is told the samples and the response tokens that it added.
+    After each, `on_chunk` is told the samples and the response tokens that it added, and `loop` keeps it.
     """
     count = len(prompts)
     token_type = np.uint16 if network.shape.vocab <= 1 << 16 else np.uint32
-    shapes = {"tokens": (token_type, max_tokens), "length": (np.int32, None), "log_prob": (np.float32, None)}
-    arrays = {
-        name: create_array(
-            folder / f"{name}.npy", dtype, (count, samples) if width is None else (count, samples, width)
-        )
-        for name, (dtype, width) in shapes.items()
+    types: dict[str, tuple[Any, ...]] = {
+        "tokens": (token_type, max_tokens),
+        "length": (np.int32,),
+        "log_prob": (np.float32,),
     }
+    shapes = {name: (dtype, (count, samples, *width)) for name, (dtype, *width) in types.items()}
     np.save(folder / "prompts.npy", prompts, allow_pickle=False)
     draw = sampler(network, samples_at_once, max_tokens)
 
-    def chunk(at: tuple[int, int]) -> tuple[int, int, dict[str, np.ndarray]]:
-        i, start = at
+    def chunk(place: tuple[slice, slice]) -> dict[str, np.ndarray]:
+        i, start = (part.start for part in place)
         rows = np.arange(i, i + prompts_at_once) % count
         chunk_key = jax.random.fold_in(jax.random.fold_in(key, i), start)
         responses, log_prob = draw(params, chunk_key, jnp.asarray(prompts[rows]))
         drawn = {"tokens": responses.tokens, "length": responses.length, "log_prob": log_prob}
-        return i, start, jax.tree.map(np.asarray, drawn)
+        held = tuple(slice(part.stop - part.start) for part in place)
+        return {name: np.asarray(values)[held] for name, values in drawn.items()}
 
-    places = ((i, start) for i in range(0, count, prompts_at_once) for start in range(0, samples, samples_at_once))
-    for i, start, drawn in concurrently(chunk, places):
-        rows, columns = min(prompts_at_once, count - i), min(samples_at_once, samples - start)
-        for name, values in drawn.items():
-            arrays[name][i : i + rows, start : start + columns] = values[:rows, :columns]
+    def tell(made: Mapping[str, np.ndarray]) -> None:
         if on_chunk is not None:
-            on_chunk(rows * columns, int(drawn["length"][:rows, :columns].sum()))
-    for array in arrays.values():
-        array.flush()
+            on_chunk(made["length"].size, int(made["length"].sum()))
+
+    places = [(i, j) for i in chunks_of(count, prompts_at_once) for j in chunks_of(samples, samples_at_once)]
+    fill_arrays(shapes, places, chunk, loop, into=folder, on_chunk=tell)
     return open_pool(folder)
 
 
@@ -102,29 +91,38 @@ def open_pool(folder: Path) -> Pool:
 
 
 def score_pool(
-    members: Any, pool: Pool, identity: np.ndarray, path: Path, *, on_chunk: OnChunk | None = None
+    members: Any,
+    pool: Pool,
+    identity: np.ndarray,
+    path: Path,
+    *,
+    on_chunk: OnChunk | None = None,
+    loop: Loop = NO_LOOP,
 ) -> np.ndarray:
     """Scores of reward models of one shape (see `score_answers`) over the pool: memory-mapped [members, prompts, N].
 
     Args:
         identity: [prompts, N], see `response_identity`: what is the same response to a prompt is scored once.
         on_chunk: called after every prompt.
+        loop: keeps the prompts that are done.
     """
     count = jax.tree.leaves(members)[0].shape[0]
     prompts, samples = pool.length.shape
-    scores = create_array(path, np.float32, (count, prompts, samples))
+    name = path.stem
 
-    def score_prompt(i: int) -> tuple[int, np.ndarray]:
+    def score_prompt(place: tuple[slice, int]) -> dict[str, np.ndarray]:
+        i = place[1]
         _, first, again = np.unique(identity[i], return_index=True, return_inverse=True)
         found = score_answers(members, pool.prompts[i], pool.tokens[i][first], pool.length[i][first])
-        return i, found[:, again]
+        return {name: found[:, again]}
 
-    for i, found in concurrently(score_prompt, range(prompts)):
-        scores[:, i] = found
+    def tell(_: Any) -> None:
         if on_chunk is not None:
             on_chunk(samples)
-    scores.flush()
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+    places = [(slice(None), i) for i in range(prompts)]
+    shapes = {name: (np.float32, (count, prompts, samples))}
+    return fill_arrays(shapes, places, score_prompt, loop, into=path.parent, on_chunk=tell)[name]
 
 
 def response_identity(pool: Pool) -> np.ndarray:

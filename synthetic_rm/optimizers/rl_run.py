@@ -13,6 +13,7 @@ from synthetic_rm.checkpoints import UNSAVED, Checkpoints
 from synthetic_rm.errors import require
 from synthetic_rm.optimizers.rl import Hyper, Metrics, Program, RLState
 from synthetic_rm.optimizers.rl_step import init_state, run_chunk
+from synthetic_rm.progress import from_before
 from synthetic_rm.runtime import concurrently
 from synthetic_rm.training.supervised import TokenRows
 from synthetic_rm.types import Key, Params, RewardModel
@@ -199,8 +200,9 @@ def optimize(
             for i, p in enumerate(progress):
                 p.resume(i, saved.arrays, bool(state.alive[i]))
                 if on_chunk is not None:
-                    for chunk in p.chunks:
-                        on_chunk(group[i], chunk)
+                    with from_before():
+                        for chunk in p.chunks:
+                            on_chunk(group[i], chunk)
         else:
             for i, p in enumerate(progress):
                 p.measured(0, on_point(group[i], 0, reference))

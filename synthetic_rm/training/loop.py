@@ -15,6 +15,7 @@ import optax
 
 from synthetic_rm.checkpoints import UNSAVED, Checkpoints
 from synthetic_rm.errors import require
+from synthetic_rm.progress import from_before
 from synthetic_rm.runtime import concurrently
 from synthetic_rm.types import Array, Params
 
@@ -179,7 +180,8 @@ def train(
         if saved := loop.restore(state):
             state, losses, done = jax.tree.map(jnp.asarray, saved.state), saved.arrays["losses"], saved.step
             if on_chunk is not None:
-                on_chunk(range(first, group.stop), min(done, steps), losses)
+                with from_before():
+                    on_chunk(range(first, group.stop), min(done, steps), losses)
         for start in range(done, chunks * size, size):
             part = jnp.asarray(padded[group, start : start + size])
             state, values = run_chunk(state, data, part, jnp.asarray(peak[group]), total, loss=loss, parts=parts)

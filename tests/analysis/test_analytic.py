@@ -8,7 +8,7 @@ from synthetic_rm.analysis.analytic_fits import analytic_fits, gold_shape
 from synthetic_rm.analysis.analytic_report import headline
 from synthetic_rm.analysis.figures.analytic import figure_heavy_tails, figure_iterated, figure_tabular, series_colors
 from synthetic_rm.analysis.forms import FORMS
-from synthetic_rm.analysis.page import write_page
+from synthetic_rm.analysis.page import Page, write_page
 from synthetic_rm.analysis.run_folder import FIT_COLUMNS
 from synthetic_rm.analysis.tables import Markup
 from synthetic_rm.errors import InputError
@@ -82,8 +82,10 @@ def test_figures_say_what_is_missing_and_refuse_records_of_two_kinds() -> None:
 
 def test_a_page_escapes_what_it_is_given_and_links_its_sections(tmp_path) -> None:  # type: ignore[no-untyped-def]
     sections = {"First part": Markup("<p>1</p>"), "B": Markup("<p>2</p>")}
-    path = write_page(tmp_path / "r.html", title="a < b", subtitle="<s>", headlines=["<h>", "2"], sections=sections)
-    text = path.read_text()
+    page = Page(
+        tmp_path / "r.html", "a < b", subtitle="<s>", headlines=["<h>", "2"], sections=sections, runs=pd.DataFrame()
+    )
+    text = write_page(page).read_text()
     assert text.count('class="headline"') == 2
     assert "a &lt; b" in text and "&lt;s&gt;" in text and "&lt;h&gt;" in text and "<p>1</p>" in text
     assert '<a href="#first-part">First part</a>' in text and '<section id="first-part">' in text

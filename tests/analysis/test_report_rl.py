@@ -64,7 +64,7 @@ def test_the_report_counts_and_names_each_by_its_own_runs(text: str, parts: list
         verdicts = overoptimization(part.curves, part.records, rng=np.random.default_rng(0))
         assert name + headline(verdicts, part.optimizer) in text
     assert "iteration = " in text and "“rl” is d(α − β ln d) with one α for all sizes" in text
-    assert text.count("<h3>PPO</h3>") == 5 and "hacked 60" in text
+    assert text.count("<h3>PPO</h3>") == 6 and "hacked 60" in text
     assert "<title>Reward model overoptimization by best-of-n and PPO</title>" in text
 
 

@@ -13,7 +13,6 @@ from synthetic_rm.analysis.main_setting import as_the_paper
 from synthetic_rm.analysis.report import redraw
 from synthetic_rm.analysis.run_folder import load_run_folder
 from synthetic_rm.analysis.verdicts import CLAIMS, read_verdicts, verdicts, verdicts_markdown
-from synthetic_rm.errors import InputError
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,7 +66,7 @@ def test_a_world_with_the_claims_in_it_bears_them_out(both: Path) -> None:
 
 
 def test_the_folder_holds_the_table_and_every_figure_that_it_names(both: Path) -> None:
-    stored = read_verdicts([both], both.parent)["run"]
+    stored = read_verdicts(both.parent)["run"]
     computed = verdicts(load_run_folder(both))
     assert list(stored["verdict"]) == list(computed["verdict"])
     np.testing.assert_allclose(stored["lo"], computed["lo"], rtol=1e-5)
@@ -123,9 +122,8 @@ def test_claims_are_about_the_papers_own_setting() -> None:
     assert as_the_paper(policies, free="policy_params").index.tolist() == [3, 4]
 
 
-def test_folders_without_verdicts_are_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no folder there holds verdicts\.csv"):
-        read_verdicts([tmp_path], tmp_path)
+def test_folders_without_verdicts_have_none(tmp_path: Path) -> None:
+    assert read_verdicts(tmp_path) == {}
 
 
 @pytest.mark.parametrize("table", sorted((ROOT / "results").glob("*/verdicts.csv")), ids=lambda path: path.parent.name)

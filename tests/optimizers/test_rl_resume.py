@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from synthetic_rm.errors import Stopped
 from synthetic_rm.optimizers.ppo import PPO
 from synthetic_rm.optimizers.rl import Metrics
 from synthetic_rm.optimizers.rl_run import Course, Lane, LaneResult, optimize
-from synthetic_rm.runtime import safe_to_stop_within, stoppable
+from synthetic_rm.runtime import safe_to_stop_within, stop_asked, stoppable
 from synthetic_rm.types import Params
 
 COURSE = Course(spacing=0.3, kl_budget=1.0, max_steps=40, show_every=4)
@@ -103,7 +104,14 @@ def test_an_interrupted_run_goes_on_from_its_last_checkpoint(
 
 
 def test_a_signal_to_end_is_answered_after_the_chunk(plain: tuple[Host, list[LaneResult]], tmp_path: Path) -> None:
-    first = Host(lambda chunks: os.kill(os.getpid(), signal.SIGINT) if chunks == 3 else None)
+    def ask_to_end(chunks: int) -> None:
+        if chunks == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+            deadline = time.monotonic() + 60
+            while not stop_asked() and time.monotonic() < deadline:
+                time.sleep(0.001)  # the main thread takes the signal when it comes to it
+
+    first = Host(ask_to_end)
     with pytest.raises(Stopped) as stopped, stoppable(), safe_to_stop_within():
         run(first, opened(tmp_path / "p", every=None))
     assert stopped.value.code == 130

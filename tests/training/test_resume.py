@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 
 from synthetic_rm.checkpoints import UNSAVED, Checkpoints
 from synthetic_rm.errors import InputError, Stopped
-from synthetic_rm.runtime import safe_to_stop_within, stoppable
+from synthetic_rm.runtime import safe_to_stop_within, stop_asked, stoppable
 from synthetic_rm.training.loop import TrainResult, batch_plan, train
 from synthetic_rm.types import Array, Params
 
@@ -35,6 +36,12 @@ def run(checkpoints: Checkpoints = UNSAVED, on_chunk: Callable[..., None] | None
 
 def opened(folder: Path, every: float | None = 0.0) -> Checkpoints:
     return Checkpoints(folder, {"stage": "proxy", "key": "a1" * 32}, every)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.001)
 
 
 def bytes_of(result: TrainResult) -> list[bytes]:
@@ -84,6 +91,7 @@ def test_a_signal_to_end_checkpoints_within_one_chunk(plain: TrainResult, tmp_pa
         seen.append(step)
         if len(seen) == 3:
             os.kill(os.getpid(), signal.SIGTERM)
+            wait_for(stop_asked)  # the main thread takes the signal when it comes to it
 
     with pytest.raises(Stopped) as stopped, stoppable(), safe_to_stop_within():
         run(opened(tmp_path / "p", every=None), ask_to_end, width=SEEDS)

@@ -28,7 +28,7 @@ GREY = "#555555"
 STAR: dict[str, Any] = {"markersize": 8, "markeredgecolor": "black", "markeredgewidth": 0.5}
 
 
-class Series(NamedTuple):
+class Lines(NamedTuple):
     """What the lines of a panel differ in."""
 
     column: str
@@ -47,14 +47,14 @@ class Series(NamedTuple):
         return {value: to_hex(mpl.colormaps[name](place)) for value, place in zip(ordered, places, strict=True)}
 
 
-PENALTIES = Series("kl_coef", "KL penalty (SDs of the proxy per nat)", ("magma", 0.0, 0.78), lambda x: f"{x:g}")
-POLICIES = Series("policy_params", "policy parameters", ("cividis", 0.85, 0.0), human_count)
+PENALTIES = Lines("kl_coef", "KL penalty (SDs of the proxy per nat)", ("magma", 0.0, 0.78), lambda x: f"{x:g}")
+POLICIES = Lines("policy_params", "policy parameters", ("cividis", 0.85, 0.0), human_count)
 
 
 @house_style()
 def score_panels(
     means: pd.DataFrame,
-    series: Series,
+    series: Lines,
     *,
     title: str,
     note: str = "",
@@ -100,7 +100,7 @@ def score_panels(
 
 
 @house_style()
-def gap_panels(gaps: pd.DataFrame, series: Series, *, title: str, note: str = "", values: Iterable[float] = (),
+def gap_panels(gaps: pd.DataFrame, series: Lines, *, title: str, note: str = "", values: Iterable[float] = (),
                level: float = 0.95) -> Figure:  # fmt: skip
     """Proxy minus gold against KL on a square-root axis.
 
@@ -122,7 +122,7 @@ def gap_panels(gaps: pd.DataFrame, series: Series, *, title: str, note: str = ""
 
 
 @house_style()
-def step_panels(history: pd.DataFrame, series: Series, *, method: str, title: str, values: Iterable[float] = (),
+def step_panels(history: pd.DataFrame, series: Lines, *, method: str, title: str, values: Iterable[float] = (),
                 lost: int = 0) -> Figure:  # fmt: skip
     """KL of the training rollouts against iterations: a thin line for each run, a thick one for their mean.
 
@@ -154,7 +154,7 @@ def step_panels(history: pd.DataFrame, series: Series, *, method: str, title: st
     return figure
 
 
-def _panels(table: pd.DataFrame, series: Series, title: str, key: tuple[str, ...], values: Iterable[float]
+def _panels(table: pd.DataFrame, series: Lines, title: str, key: tuple[str, ...], values: Iterable[float]
             ) -> tuple[Figure, Iterator[tuple[Axes, pd.DataFrame, str]]]:  # fmt: skip
     """A figure with a panel for each proxy size, and (axes, rows, colour) of every line."""
     require(len(table) > 0, "nothing to draw: the table has no rows")

@@ -1,0 +1,71 @@
+"""A run of the tiny world in a process of its own, which may end itself: FOLDER STORE RECORDS SIGNAL MOMENT.
+
+Moments are counted over all threads: before and after a checkpoint is asked for, in the midst of writing one, and
+before and after a stage is published. Every chunk is checkpointed, or none where the signal is SIGTERM, which is
+answered with one.
+"""
+
+import itertools
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tiny_world import ORIGIN, changed, tiny_settings
+
+from synthetic_rm import checkpoints, snapshots, store
+from synthetic_rm.progress import Reporter
+from synthetic_rm.results import overoptimization_tables
+from synthetic_rm.runtime import stoppable
+from synthetic_rm.simulation import Simulation
+from synthetic_rm.training import loop
+
+RL = {
+    "rl.method": "ppo",
+    "rl.proxy_seeds": 2,
+    "rl.prompts": 8,
+    "rl.samples": 2,
+    "rl.minibatches": 2,
+    "rl.learning_rate": 0.01,
+    "rl.max_steps": 9,
+    "rl.measure_every": 3,
+    "rl.measure_samples": 4,
+    "rl.spacing": 0.25,
+    "rl.kl_coef": 0.02,
+    "rl.kl_target": 0.5,
+}
+
+
+def main(folder: Path, root: Path, records: Path, ends: str, moment: int) -> None:
+    moments = itertools.count(1)
+
+    def pass_by() -> None:
+        if next(moments) == moment:
+            os.kill(os.getpid(), signal.Signals[ends])
+
+    def around(function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapped(*args: Any, **options: Any) -> Any:
+            pass_by()
+            result = function(*args, **options)
+            pass_by()
+            return result
+
+        return wrapped
+
+    checkpoints.Loop.save = around(checkpoints.Loop.save)  # type: ignore[method-assign]
+    snapshots._save, store.publish = around(snapshots._save), around(store.publish)
+    loop.train.__kwdefaults__["chunk"] = 2
+    settings = changed(RL, tiny_settings(folder))
+    reporter = Reporter()
+    reporter._bars = False
+    made = Simulation(settings, store.Store(root, ORIGIN, reporter, 0.0 if ends == "SIGKILL" else None), reporter)
+    with stoppable():
+        tables = overoptimization_tables(made)
+    tables.records.to_csv(records, index=False)
+    sys.stdout.write(str(next(moments)))
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:4]), sys.argv[4], int(sys.argv[5]))
