@@ -209,8 +209,7 @@ class Simulation:
 
         def make(folder: Path, checkpoints: Checkpoints) -> dict[str, Any]:
             prompts = self.eval_prompts()
-            total = len(prompts) * s.samples
-            with self.reporter.bar("pool", total, "samples") as bar:
+            with self.reporter.bar("pool", len(prompts) * s.samples, "samples") as bar:
                 pool = draw_pool(
                     policy.network,
                     policy.params,
