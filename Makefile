@@ -36,7 +36,7 @@ paper-%: $(INSTALLED)
 figures: $(INSTALLED) ## Draw every figure and report under results/ again from its records (seconds)
 	$(PY) experiments/figures.py
 
-smoke: $(INSTALLED) ## The same at smoke scale (about a minute) into results/smoke
+smoke: $(INSTALLED) ## The same at smoke scale (a minute or two) into results/smoke
 	$(PY) experiments/run.py +experiment=figure1 scale=smoke output=results/smoke store=results/store
 
 environment: $(INSTALLED) ## Rebuild the shipped environment release from the human ratings
