@@ -48,7 +48,8 @@ class Checkpoints:
         every: float | None = EVERY,
         say: Callable[[str], None] = lambda line: None,
     ):
-        self.folder, self.identity, self.every, self.say = folder, dict(identity), every, say
+        self.folder, self.identity, self.every, self._say = folder, dict(identity), every, say
+        self.told: list[str] = []
         self.key = str(identity.get("key", ""))
         self.title = f"{identity.get('stage', '')} {self.key[:8]}"
         self._lock, self._round, self._round_began = threading.Lock(), 0, time.monotonic()
@@ -62,6 +63,11 @@ class Checkpoints:
             raise InputError(
                 f"store: {folder} holds the work of key {str(held)[:20]}, expected {self.key[:20]}; {self.remedy}"
             )
+
+    def say(self, line: str) -> None:
+        """Tell what became of earlier work; the stage's manifest tells it too."""
+        self.told.append(line)
+        self._say(line)
 
     @property
     def remedy(self) -> str:
@@ -157,7 +163,8 @@ class Loop:
             except InputError as error:
                 raise InputError(f"{error}; {self.all.remedy}") from error
             except DamagedError as error:
-                self.all.say(f"checkpoint {path} is damaged and not used: {' '.join(str(error).split())[:300]}")
+                told = " ".join(str(error).split())[:300]
+                self.all.say(f"checkpoint {path.name} of {self.title} is damaged and not used: {told}")
                 shutil.rmtree(path, ignore_errors=True)
                 continue
             self.all.say(f"{self.title} goes on from step {found.step}")
