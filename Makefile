@@ -25,7 +25,7 @@ figure1: $(INSTALLED) ## Main job, laptop scale: best-of-n and RL overoptimizati
 
 # Each into its folder below results/. What one finished is in the store for the next, and for who begins again.
 PAPER := figure1 data_size kl_penalty policy_size oracle heavy_tails
-OPTIONS_data_size := "proxy.sizes=[2000,4000,20000,80000]"
+OPTIONS_data_size := "proxy.sizes=[2000,4000,9000,20000]"
 
 paper: $(INSTALLED) $(PAPER:%=paper-%) ## Every experiment of the paper, laptop scale, resumable, then every figure and verdict
 	$(PY) experiments/figures.py
@@ -36,7 +36,7 @@ paper-%: $(INSTALLED)
 figures: $(INSTALLED) ## Draw every figure and report under results/ again from its records (seconds)
 	$(PY) experiments/figures.py
 
-smoke: $(INSTALLED) ## The same at smoke scale (about a minute) into results/smoke
+smoke: $(INSTALLED) ## The same at smoke scale (a minute or two) into results/smoke
 	$(PY) experiments/run.py +experiment=figure1 scale=smoke output=results/smoke store=results/store
 
 environment: $(INSTALLED) ## Rebuild the shipped environment release from the human ratings

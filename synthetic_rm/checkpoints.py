@@ -23,8 +23,10 @@ from synthetic_rm.snapshots import DamagedError, Snapshot, read_manifest, read_s
 
 KEPT = 2
 """snapshots of a loop"""
-EVERY = 60.0
-"""seconds between snapshots, where nothing else is asked for: one takes some tenths of a second"""
+EVERY = 20.0
+"""seconds between snapshots of a loop, where nothing else is asked for: a small one takes some tenths of a second"""
+APART = 50
+"""they are at least so many times as far apart as the last one took: it costs a run no more than two in a hundred"""
 
 
 class Checkpoints:
@@ -33,7 +35,8 @@ class Checkpoints:
     Args:
         folder: where they lie, made with the first snapshot; None: nothing is kept.
         identity: whose work it is, with its "key".
-        every: seconds between two snapshots of a loop; None: only where the process is asked to stop.
+        every: seconds between two snapshots of a loop, more where they take long (`APART`); 0: one after every chunk;
+            None: only where the process is asked to stop.
     Raises:
         InputError: the folder holds another stage's work.
     """
@@ -45,11 +48,14 @@ class Checkpoints:
         every: float | None = EVERY,
         say: Callable[[str], None] = lambda line: None,
     ):
-        self.folder, self.identity, self.every, self.say = folder, dict(identity), every, say
+        self.folder, self.identity, self.every, self._say = folder, dict(identity), every, say
+        self.told: list[str] = []
         self.key = str(identity.get("key", ""))
         self.title = f"{identity.get('stage', '')} {self.key[:8]}"
         self._lock, self._round, self._round_began = threading.Lock(), 0, time.monotonic()
         self._unwritten: dict[Loop, Snapshot] = {}
+        self.cost = 0.0
+        """seconds that the last snapshot took"""
         self._began = time.monotonic()
         self._before = max(self._spent(), default=0.0)
         held = self._holder()
@@ -57,6 +63,11 @@ class Checkpoints:
             raise InputError(
                 f"store: {folder} holds the work of key {str(held)[:20]}, expected {self.key[:20]}; {self.remedy}"
             )
+
+    def say(self, line: str) -> None:
+        """Tell what became of earlier work; the stage's manifest tells it too."""
+        self.told.append(line)
+        self._say(line)
 
     @property
     def remedy(self) -> str:
@@ -102,7 +113,8 @@ class Checkpoints:
     def round(self) -> int:
         """Counts up every so many seconds; a loop writes one snapshot in each round."""
         with self._lock:
-            if self.every is not None and time.monotonic() - self._round_began >= self.every:
+            wait = self.every and max(self.every, APART * self.cost)
+            if wait is not None and time.monotonic() - self._round_began >= wait:
                 self._round, self._round_began = self._round + 1, time.monotonic()
             return self._round
 
@@ -151,7 +163,8 @@ class Loop:
             except InputError as error:
                 raise InputError(f"{error}; {self.all.remedy}") from error
             except DamagedError as error:
-                self.all.say(f"checkpoint {path} is damaged and not used: {' '.join(str(error).split())[:300]}")
+                told = " ".join(str(error).split())[:300]
+                self.all.say(f"checkpoint {path.name} of {self.title} is damaged and not used: {told}")
                 shutil.rmtree(path, ignore_errors=True)
                 continue
             self.all.say(f"{self.title} goes on from step {found.step}")
@@ -198,12 +211,14 @@ class Loop:
     def write(self, snapshot: Snapshot) -> None:
         """Write a snapshot now; that it cannot be written is told and ends nothing."""
         assert self.folder is not None
+        began = time.monotonic()
         try:
             self.all.prepare()
             write_snapshot(self.folder / f"{self._number:06d}", snapshot, self.all.key, self.all.seconds)
             self._number += 1
             for old in self._paths()[:-KEPT]:
                 shutil.rmtree(old)
+            self.all.cost = time.monotonic() - began
         except Exception as error:  # of Orbax or the disk
             told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             self.all.say(f"no checkpoint of {self.title} could be written ({told}); it goes on without")

@@ -189,8 +189,8 @@ class RuntimeSettings:
     dtype: str = "float32"
     """type of matrix products; sums stay float32"""
     progress: bool = True
-    checkpoint_seconds: float | None = 60.0
-    """between two checkpoints of a stage's loop; null: only where the process is asked to stop"""
+    checkpoint_seconds: float | None = 20.0
+    """between two checkpoints of a stage's loop, more where one takes long; null: only where the process is stopped"""
     platform: str | None = None
     """"cpu", "cuda", "rocm" or "tpu": the one that jax must use; null: the best there is"""
     devices: list[int] | None = None

@@ -143,7 +143,7 @@ class Store:
         progress = progress_of(path)
         checkpoints = Checkpoints(progress, {**identity, "key": key}, self.checkpoint_seconds, self.reporter.say)
         if progress.exists() and not checkpoints.written:
-            self.reporter.say(f"{path.parent.name} {key[:8]} was begun and left no good checkpoint: it starts anew")
+            checkpoints.say(f"{checkpoints.title} was begun and left no good checkpoint: it starts anew")
         scratch = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
         scratch.mkdir()
         manifest = {**identity, "key": key, "vmap_width": identity["config"].get("vmap_width", 1), **self.origin}
@@ -151,6 +151,7 @@ class Store:
             facts = dict(make(scratch, checkpoints))
             manifest |= {"status": status(facts.get("finite", True)), "facts": facts}
             manifest["files"] = {p.name: [p.stat().st_size, file_digest(p)] for p in sorted(scratch.iterdir())}
+            manifest |= {"resumed": checkpoints.told} if checkpoints.told else {}
             write_manifest(scratch / "manifest.json", manifest, checkpoints.seconds)
             publish(scratch, path)
             failure_of(path).unlink(missing_ok=True)

@@ -111,6 +111,9 @@ def test_calls_take_turns_after_one_of_each_that_is_not_timed() -> None:
     seconds = measure.in_turns([lambda: order.append("ours"), lambda: order.append("theirs")], 3)
     assert order == ["ours", "theirs"] * 4
     assert seconds.shape == (3, 2) and (seconds >= 0).all()
+    order.clear()
+    measure.repeated(lambda: order.append("theirs"), 3)()
+    assert order == ["theirs"] * 3
 
 
 def test_the_ratio_is_of_medians_and_its_range_of_rounds() -> None:
@@ -193,3 +196,11 @@ def test_the_tests_that_the_report_names_are_there() -> None:
     named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", report.TEMPLATE.read_text(encoding="utf-8"))
     assert len(named) >= 5
     assert [f"{file}::{name}" for file, name in named if f"def {name}(" not in (ROOT / file).read_text()] == []
+
+
+def test_the_committed_report_holds_the_ratios_of_its_table() -> None:
+    folder = ROOT / "results" / "benchmarks"
+    ratios, text = pd.read_csv(folder / "ratios.csv"), (folder / "README.md").read_text(encoding="utf-8")
+    assert {"PyTorch", "TRL", "itself"} == set(ratios.against)
+    for row in ratios[ratios.aim.notna()].to_dict("records"):
+        assert f"| {row['name']} | {row['ratio']:.2f} | {row['low']:.2f} to {row['high']:.2f} |" in text

@@ -67,7 +67,7 @@ def test_a_stage_that_failed_goes_on_and_then_leaves_nothing_but_itself(tmp_path
     assert identity["config"] == {"begun": True} and progress.name == f"{identity['key'][:20]}.progress"
     found = store(tmp_path, told).get("rl", {"begun": True}, [], steps)
     assert steps.taken == [3, 4] and found.facts == {"sum": [31.0]}
-    assert told == [f"steps of rl {found.key[:8]} goes on from step 3"]
+    assert told == [f"steps of rl {found.key[:8]} goes on from step 3"] == found.manifest["resumed"]
     assert list((tmp_path / "rl").iterdir()) == [found.path]
 
 
@@ -82,8 +82,8 @@ def test_that_a_stage_starts_anew_is_told(tmp_path: Path) -> None:
     progress, told, steps = begun(tmp_path), list[str](), Steps()
     for path in progress.glob("steps/*/manifest.json"):
         path.unlink()
-    store(tmp_path, told).get("rl", {"begun": True}, [], steps)
-    assert steps.taken == [0, 1, 2, 3, 4]
+    found = store(tmp_path, told).get("rl", {"begun": True}, [], steps)
+    assert steps.taken == [0, 1, 2, 3, 4] and found.manifest["resumed"] == told
     assert "was begun and left no good checkpoint: it starts anew" in told[0]
     assert sum("is damaged and not used" in line for line in told) == 2 and len(told) == 4
 

@@ -64,6 +64,8 @@ class Work(NamedTuple):
     call: Call
     copies: int = 1
     """how often `call` does the work, side by side"""
+    repeats: int = 1
+    """how often the other side does it in its turn: short calls are timed several at once"""
 
 
 def layer_flops(shape: Shape, context: int) -> int:
@@ -134,6 +136,11 @@ def side_by_side(call: Call, each: int = 1) -> Call:
     return lambda: jax.block_until_ready(list(concurrently(lambda _: call(), range(each * processors()))))[-1]
 
 
+def repeated(call: Call, times: int) -> Call:
+    """The call so many times, one after another."""
+    return lambda: [call() for _ in range(times)][-1]
+
+
 @partial(jax.jit, static_argnums=(0, 1))
 def drawn(network: Network, size: Size, params: Params, key: Key, prompts: Array) -> tuple[Responses, Array]:
     """N responses to each of the prompts [G, P], and their log-probabilities."""
@@ -172,7 +179,7 @@ def works(width: int, size: Size) -> list[Work]:
             side_by_side(partial(drawn, network, size, params["trunk"], key, prompts), STREAM),
             STREAM * copies,
         ),
-        Work("scoring", read, forward, side_by_side(partial(scorer, model, texts), STREAM), STREAM * copies),
+        Work("scoring", read, forward, side_by_side(partial(scorer, model, texts), STREAM), STREAM * copies, STREAM),
         Work(
             "reward training",
             size.steps * read,

@@ -105,9 +105,10 @@ def measured(options: argparse.Namespace, size: "Size", widths: Sequence[int], f
             differences.append(float(np.abs(np.asarray(own) - scores).max()))
             assert differences[-1] < 1e-3, f"width {width}: the two sides score differently, by {differences[-1]}"
         for work in works:
-            sides = [work.call, *([theirs[work.name]] if there else [])]
+            sides = [work.call, *([measure.repeated(theirs[work.name], work.repeats)] if there else [])]
             seconds = measure.in_turns(sides, options.rounds)
-            rows.append(summary(work, width, layers, seconds[:, 0] / work.copies, seconds[:, 1] if there else None))
+            other = seconds[:, 1] / work.repeats if there else None
+            rows.append(summary(work, width, layers, seconds[:, 0] / work.copies, other))
     facts["difference"] = f"{max(differences):.1e}" if differences else "not compared"
     return pd.DataFrame(rows)
 
