@@ -43,7 +43,7 @@ def job(config: DictConfig) -> None:
 
 def run_whole(settings: Settings) -> None:
     """Run typed settings. jax is imported once processors and devices are set."""
-    prepare_runtime(settings.runtime)
+    prepare_runtime(settings.runtime, Sweep.place)
     from synthetic_rm import experiments
 
     experiments.check_settings(settings)

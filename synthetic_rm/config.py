@@ -3,7 +3,6 @@
 Nothing here imports jax before a configuration is typed: what it says of processors and devices comes first.
 """
 
-import importlib.util
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -18,14 +17,16 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from synthetic_rm.errors import InputError, require
-from synthetic_rm.runtime import prepare
+from synthetic_rm.runtime import prepare, processors
 from synthetic_rm.settings import RuntimeSettings, Settings
 from synthetic_rm.sweep import begin, for_each, point_name, settings_of_point
 
 ERRORS = (HydraException, OmegaConfBaseException)
 """What Hydra raises for input it cannot use."""
-SHARING = ("basic", "ray")
+SHARING = ("BasicLauncher", "RayLauncher")
 """launchers whose processes run more than one point"""
+PACKAGES = {"submitit_local": "submitit", "submitit_slurm": "submitit", "ray": "ray"}
+"""extras that bring a launcher"""
 NOT_SWEPT = ("output", "store", "fail_fast")
 
 
@@ -94,6 +95,8 @@ def one_line(error: BaseException) -> str:
     lines = [line.strip() for line in told.splitlines() if line.strip()]
     dropped = ("object_type=", "reference_type=", "Set the environment variable", "See https")
     kept = [line for line in lines if not line.startswith(dropped)]
+    missing = next((name for name in PACKAGES if f"'hydra/launcher/{name}'" in told), None)
+    kept += [f"needs: pip install 'synthetic-rm[{PACKAGES[missing]}]'"] if missing else []
     return " ".join(kept) if kept else type(error).__name__
 
 
@@ -111,6 +114,8 @@ class Sweep(Callback):
     """the points of the sweep that this process started, by name"""
     running: ClassVar[str | None] = None
     """the name of the point that runs in this process; None outside of sweeps"""
+    place: ClassVar[int] = 0
+    """of that point among all"""
 
     def __init__(self) -> None:
         self.names: dict[tuple[str, ...], str] = {}
@@ -118,12 +123,15 @@ class Sweep(Callback):
     def on_multirun_start(self, config: DictConfig, config_name: str | None = None, **_: Any) -> None:
         """Compose and check every point; `Refused` if one cannot be."""
         try:
-            launcher = _launcher(config)
+            launcher = str(config.hydra.launcher._target_).rpartition(".")[2]
             self.names = names_of_points(config)
             named = {name: list(overrides) for overrides, name in self.names.items()}
             asked = for_each(named, lambda overrides: composed(config_name, overrides))
             _prepare_here(asked, launcher)
             Sweep.points = _checked(asked)
+            if launcher == "LocalLauncher" and config.hydra.sweeper.max_batch_size is None:
+                threads = max(settings.runtime.threads for settings in asked.values())
+                config.hydra.sweeper.max_batch_size = max(1, processors() // threads) if threads else 1
         except InputError as error:
             raise Refused(one_line(error)) from error
 
@@ -133,6 +141,7 @@ class Sweep(Callback):
         if self.names and overrides not in self.names:
             raise Refused(f"{' '.join(overrides)}: is no point of this sweep")
         Sweep.running = self.names.get(overrides)
+        Sweep.place = list(self.names).index(overrides) if self.names else 0
 
 
 def composed(config_name: str | None, overrides: list[str]) -> Settings:
@@ -147,13 +156,13 @@ def composed(config_name: str | None, overrides: list[str]) -> Settings:
         raise InputError(one_line(error)) from error
 
 
-def prepare_runtime(runtime: RuntimeSettings) -> None:
-    """`runtime.prepare` as the settings say, before jax is imported.
+def prepare_runtime(runtime: RuntimeSettings, place: int = 0) -> None:
+    """`runtime.prepare` as the settings say, before jax is imported; `place` among processes side by side.
 
     Raises:
         InputError: they ask for what is not there.
     """
-    prepare(**_of_process(runtime))
+    prepare(**_of_process(runtime), place=place)
 
 
 def _of_process(runtime: RuntimeSettings) -> dict[str, Any]:
@@ -176,7 +185,7 @@ def _prepare_here(points: Mapping[str, Settings], launcher: str) -> None:
             f"runtime.{key}={first},{other}: cannot be swept by points that share a process; hydra/launcher="
             "submitit_local gives each its own",
         )
-    if launcher == "basic":
+    if launcher == "BasicLauncher":
         prepare(**wanted[0])
         return
     import jax
@@ -227,20 +236,3 @@ def names_of_points(config: DictConfig) -> dict[tuple[str, ...], str]:
         require(name not in names.values(), f"{name}: a point of the sweep is given twice")
         names[tuple(overrides)] = name
     return names
-
-
-def _launcher(config: DictConfig) -> str:
-    """The launcher's name in its group.
-
-    Raises:
-        InputError: its package is not installed.
-    """
-    name, target = str(config.hydra.runtime.choices["hydra/launcher"]), str(config.hydra.launcher._target_)
-    package = ".".join(target.split(".")[:2])
-    if target.startswith("hydra_plugins.") and importlib.util.find_spec(package) is None:
-        extra = package.split(".")[1].removeprefix("hydra_").removesuffix("_launcher")
-        raise InputError(
-            f"hydra/launcher={name}: needs hydra-{extra}-launcher, which is not installed: "
-            f"pip install 'synthetic-rm[{extra}]'"
-        )
-    return name

@@ -36,8 +36,11 @@ def prepare(
     platform: str | None = None,
     devices: Sequence[int] | None = None,
     memory_fraction: float | None = None,
+    place: int = 0,
 ) -> None:
     """Use `threads` processors (0: all there are), one thread per program, and these devices.
+
+    Processes side by side, each of another `place` from 0, use other processors as long as there are some.
 
     Call before jax is imported: it reads the platform then, the rest when the first array is made.
 
@@ -49,7 +52,8 @@ def prepare(
     allowed = processors()
     require(threads <= allowed, f"runtime.threads={threads}: allowed is 1 to {allowed}, or 0 for all")
     if threads and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+        there = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, [there[(place * threads + i) % allowed] for i in range(threads)])
     _set("platform", platform, "JAX_PLATFORMS")
     _set("devices", None if devices is None else ",".join(map(str, devices)), *VISIBLE)
     _set("memory_fraction", memory_fraction, "XLA_CLIENT_MEM_FRACTION")

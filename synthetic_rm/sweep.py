@@ -8,6 +8,7 @@ in other processes and on other machines.
 """
 
 import json
+import os
 import re
 import time
 import traceback
@@ -40,10 +41,12 @@ class Outcome:
 
     point: str
     status: str
-    """ok, failed, interrupted, skipped (after a failure, with fail_fast), lost (its process died), not run"""
+    """ok, failed, interrupted, skipped (after a failure, with fail_fast), lost (no process told its end), not run"""
     seconds: float | None = None
     error: str = ""
     output: str = ""
+    process: int | None = None
+    """number of the process that ran it"""
 
 
 def point_name(overrides: Sequence[str]) -> str:
@@ -105,11 +108,11 @@ def run_point(settings: Settings, name: str, run: Run) -> Outcome:
     stop = folder.parent / STOP
     if settings.fail_fast and stop.exists():
         return _told(folder, Outcome(name, "skipped", output=str(folder)))
-    _told(folder, Outcome(name, "running", output=str(folder)))
+    _told(folder, Outcome(name, "running", output=str(folder), process=os.getpid()))
 
     def ended(status: str, error: str = "") -> Outcome:
         seconds = round(time.perf_counter() - started, 1)
-        return _told(folder, Outcome(name, status, seconds, " ".join(error.split()), str(folder)))
+        return _told(folder, Outcome(name, status, seconds, " ".join(error.split()), str(folder), os.getpid()))
 
     (folder / ERROR).unlink(missing_ok=True)
     try:
@@ -148,7 +151,7 @@ def _read(name: str, folder: Path) -> Outcome:
     except (OSError, ValueError, TypeError) as error:
         return Outcome(name, "lost", error=f"{folder / STATUS} cannot be read ({error})", output=str(folder))
     if told.status == "running":
-        return replace(told, status="lost", error="its process ended without a word")
+        return replace(told, status="lost", error="its process ended without a word, or still runs")
     return told
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scripts import load_script
 
-from synthetic_rm import config, experiments
+from synthetic_rm import experiments
 from synthetic_rm.errors import RunError
 from synthetic_rm.settings import Settings, flatten
 
@@ -133,13 +133,3 @@ def test_a_single_run_after_a_sweep_is_no_point(command: Command, ran: Ran, tmp_
     command("-m", "+experiment=oracle", "proxy.epochs=1,2")
     code, lines = command("+experiment=oracle", f"output={tmp_path / 'alone'}")
     assert (code, lines) == (0, []) and ran[-1].output == str(tmp_path / "alone")
-
-
-def test_a_launcher_whose_package_is_missing_is_told(
-    command: Command, ran: Ran, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(config.importlib.util, "find_spec", lambda name: None)
-    words = ["hydra.launcher._target_=hydra_plugins.hydra_ray_launcher.ray_launcher.RayLauncher", "proxy.epochs=1,2"]
-    code, lines = command("-m", *words)
-    assert code == 2 and len(lines) == 1 and "synthetic-rm[ray]" in lines[0]
-    assert ran == [] and not (tmp_path / "out").exists()

@@ -185,7 +185,7 @@ def figure_epochs(table: pd.DataFrame, *, level: float = 0.95, columns: int = 1)
             axes.plot(x, [row[name] for row in told], color=color, linewidth=0.8)
             for place, row in zip(x, told, strict=True):
                 bar(axes, place, row, name, color, marker="D" if size == 0 else "o")
-        axes.set_xticks(range(len(conditions)), [f"{epochs:g} × {count:,}" for count, epochs in conditions])
+        axes.set_xticks(range(len(conditions)), [f"{epochs:g} × {human_count(count)}" for count, epochs in conditions])
         axes.set_ylabel(label or f"gold at n = {int(table['n'].iloc[0]):,} (SDs)")
     panels[0].axhline(CHANCE, color=MUTED, linewidth=0.7, linestyle=(0, (1, 2)))
     panels[-1].set_xlabel("epochs × comparisons")

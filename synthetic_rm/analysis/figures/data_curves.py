@@ -65,6 +65,7 @@ def figure_data_curves(means: pd.DataFrame, *, level: float = 0.95, columns: int
         zero_line(axes)
         axes.set_title(f"{human_count(size)} parameters", loc="left")
         sqrt_kl_axis(axes, limit * 1.01, label="" if place + across < len(sizes) else "KL (nats)", gap=0.13)
+    same_height(*panels)
     figure.supylabel("score (gold: SDs of the reference)", fontsize=8)
     size_legend(figure, colors, COMPARISONS)
     note_below(figure, f"solid: gold, shade: its {percent(level)} interval · dashed: proxy, recalibrated")

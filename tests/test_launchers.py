@@ -1,0 +1,57 @@
+"""Sweeps whose points run in other processes: each has its own or a worker of a local Ray cluster."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hydra import compose, initialize_config_dir
+
+from synthetic_rm import config
+
+ROOT = Path(__file__).resolve().parents[1]
+TWO = ["+experiment=heavy_tails", "runtime.threads=1", "fit.held_out_kl=3,4"]
+RAY = ["+hydra.launcher.ray.init.num_cpus=2", "+hydra.launcher.ray.init.include_dashboard=false"]
+
+
+def sweep(tmp_path: Path, *words: str) -> tuple[int, str, pd.DataFrame]:
+    """The command in a process of its own: exit code, what it told, and the index of the sweep."""
+    asked = [sys.executable, str(ROOT / "experiments" / "run.py"), "-m", *words, f"output={tmp_path / 'out'}"]
+    extra = {"HOME": str(tmp_path), "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "MPLBACKEND": "agg"}
+    extra["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [*asked, f"store={tmp_path / 'store'}"], cwd=tmp_path, env=os.environ | extra, text=True, capture_output=True
+    )
+    assert (tmp_path / "out" / "sweep.csv").exists(), done.stderr
+    return done.returncode, done.stderr, pd.read_csv(tmp_path / "out" / "sweep.csv")
+
+
+@pytest.mark.parametrize(("launcher", "words"), [("submitit_local", []), ("ray", RAY)])
+def test_points_run_in_processes_of_the_launcher(tmp_path: Path, launcher: str, words: list[str]) -> None:
+    pytest.importorskip(f"hydra_plugins.hydra_{launcher.split('_')[0]}_launcher")
+    code, told, index = sweep(tmp_path, f"hydra/launcher={launcher}", *words, *TWO)
+    assert code == 0, told
+    assert list(index["status"]) == ["ok", "ok"] and index["process"].nunique() == 2
+    assert list(index["point"]) == ["fit.held_out_kl=3", "fit.held_out_kl=4"]
+    for folder in index["output"]:
+        assert (Path(folder) / "report.html").exists() and folder in told
+    cuts = [pd.read_csv(Path(folder) / "fits.csv")["held_out_rmse"].to_list() for folder in index["output"]]
+    assert cuts[0] != cuts[1]
+
+
+def test_slurm_jobs_go_on_where_they_ran_out_of_time() -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    config.register()
+    with initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "conf")):
+        words = ["hydra/launcher=slurm", "hydra.launcher.partition=long", "output=somewhere"]
+        found = compose("config", words, return_hydra_config=True).hydra.launcher
+    assert found._target_.endswith(".SlurmLauncher") and found.partition == "long"
+    assert found.max_num_timeout > 0 and 60 * found.timeout_min > found.signal_delay_s > 0
+
+
+@pytest.mark.parametrize("launcher", ["submitit_local", "submitit_slurm", "ray"])
+def test_a_launcher_that_is_not_installed_is_told_with_its_remedy(launcher: str) -> None:
+    error = config.ERRORS[0](f"Could not find 'hydra/launcher/{launcher}'")
+    assert f"synthetic-rm[{launcher.split('_')[0]}]" in config.one_line(error)
