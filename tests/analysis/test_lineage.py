@@ -11,6 +11,7 @@ from analysis.synthetic_folder import SIZES, write_folder
 from synthetic_rm.analysis.curves import mean_curves
 from synthetic_rm.analysis.figures.best_of_n import figure_1a
 from synthetic_rm.analysis.lineage import check_lineage, check_tables, runs_of
+from synthetic_rm.analysis.main_setting import main_setting
 from synthetic_rm.analysis.report import redraw
 from synthetic_rm.analysis.run_folder import RunFolder, load_run_folder
 from synthetic_rm.errors import InputError
@@ -57,7 +58,7 @@ def test_no_run_of_a_committed_analytic_figure_is_missing_from_its_records(folde
 @pytest.mark.parametrize("folder", TRAINED, ids=lambda path: path.name)
 def test_a_committed_figure_plots_its_committed_records(folder: Path) -> None:
     """Gold and proxy of records.csv, averaged over the runs of a size, are the lines that are drawn."""
-    run = load_run_folder(folder)
+    run = main_setting(load_run_folder(folder))
     records = run.records[run.records["optimizer"] == "best_of_n"]
     fits = run.fits[run.fits["optimizer"] == "best_of_n"]
     means = mean_curves(run.curves, records, rng=np.random.default_rng(0), num_resamples=20)
