@@ -25,6 +25,8 @@ figure1: $(INSTALLED) ## Main job, laptop scale: best-of-n and RL overoptimizati
 
 # Each into its folder below results/. What one finished is in the store for the next, and for who begins again.
 PAPER := figure1 data_size kl_penalty policy_size oracle heavy_tails
+OPTIONS_kl_penalty := "study=[{rl.kl_coef: 0.0},{rl.kl_coef: 0.1}]"
+OPTIONS_policy_size := rl.method=null "study=[{policy.size: null},{policy.size: 300000}]"
 OPTIONS_data_size := "proxy.sizes=[2000,4000,9000,20000]"
 
 paper: $(INSTALLED) $(PAPER:%=paper-%) ## Every experiment of the paper, laptop scale, resumable, then every figure and verdict

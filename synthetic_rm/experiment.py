@@ -62,11 +62,12 @@ def check_output(settings: Settings) -> None:
         found = _flat_yaml(yaml.safe_load(held.read_text()))
     except (OSError, yaml.YAMLError, AttributeError) as error:
         raise InputError(f"output={folder}: cannot be used ({getattr(error, 'strerror', None) or error})") from error
-    for key, value in json.loads(json.dumps(result_config(settings))).items():
-        if found.get(key) != value:
+    mine, usual = (json.loads(json.dumps(result_config(one))) for one in (settings, Settings()))
+    for key, value in mine.items():
+        told = found.get(key, usual[key])  # a key that is younger than the results had its default
+        if told != value:
             raise InputError(
-                f"output={folder}: holds results with {key}={found.get(key)}, this run has {key}={value}; "
-                "choose another output"
+                f"output={folder}: holds results with {key}={told}, this run has {key}={value}; choose another output"
             )
 
 

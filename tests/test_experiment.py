@@ -119,6 +119,17 @@ def test_results_block_their_folder_for_another_configuration_alone(made: Made, 
     assert not (tmp_path / "config.yaml").exists()
 
 
+def test_results_older_than_a_key_had_its_default(made: Made, tmp_path: Path) -> None:
+    prepare_output(settings_for(made, tmp_path))
+    (tmp_path / "records.csv").write_text("run\nmine\n")
+    held = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    del held["study"], held["proxy"]["num_comparisons"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(held))
+    with pytest.raises(InputError, match=r"proxy\.num_comparisons=None, this run has proxy\.num_comparisons=40"):
+        prepare_output(settings_for(made, tmp_path, proxy__num_comparisons=40))
+    prepare_output(settings_for(made, tmp_path))
+
+
 def test_a_run_that_breaks_off_can_be_taken_up(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was computed stays in the store; the folder holds its configuration and no results."""
     with monkeypatch.context() as patch:
