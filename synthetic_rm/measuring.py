@@ -67,7 +67,6 @@ def setting_columns(simulation: Simulation, group: ProxyGroup, optimizer: str, k
         "policy_params": simulation.policy.total,
         "proxy_params": group.artifact.facts["total"],
         "num_comparisons": learnt * pairs,
-        "proxy_epochs": settings.proxy.epochs,
         "label_noise": comparisons.noise,
         "kl_coef": kl_coef,
     }
@@ -100,6 +99,7 @@ def curve_records(
             "kl_support": support_kl(scores.proxy, identity, ns),
             "proxy_params_nonembedding": group.artifact.facts["non_embedding"],
             "proxy_init": settings.proxy.init,
+            "proxy_epochs": settings.proxy.epochs,
             "proxy_native": native.mean(0),
         }
     )

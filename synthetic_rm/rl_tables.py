@@ -173,6 +173,7 @@ def run_records(
             "num_samples": samples,
             "proxy_params_nonembedding": group.artifact.facts["non_embedding"],
             "proxy_init": settings.proxy.init,
+            "proxy_epochs": settings.proxy.epochs,
             "proxy_native": points.native,
             **{name: summary[name] for name in ("k1", "k2", "k3", "entropy", "repetition", "finished")},
             "agreement": points.agreement.mean(1),

@@ -29,7 +29,7 @@ from synthetic_rm.settings import Settings, flatten
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT = 900
 """seconds the command may take; a minute or two is usual"""
-EXTRA = ["kl_support", "proxy_params_nonembedding", "proxy_init", "proxy_native"]
+EXTRA = ["kl_support", "proxy_params_nonembedding", "proxy_init", "proxy_epochs", "proxy_native"]
 RL_EXTRA = ["k1", "k2", "k3", "entropy", "repetition", "finished", "agreement"]
 RL_EXTRA += ["clip_fraction", "explained_variance", "update_kl", "gradient_norm"]
 TABLES = ["records.csv", "runs.csv", "fits.csv", "samples.csv", "history.csv", "verdicts.csv"]
