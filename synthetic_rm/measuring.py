@@ -49,7 +49,7 @@ def setting_columns(simulation: Simulation, group: ProxyGroup, optimizer: str, k
         "optimizer": optimizer,
         "mitigation": "none",
         "labels": comparisons.labels,
-        "policy_params": int(simulation.world.facts["reference"]["total"]),
+        "policy_params": simulation.policy.total,
         "proxy_params": group.artifact.facts["total"],
         "num_comparisons": learnt * pairs,
         "proxy_epochs": settings.proxy.epochs,

@@ -134,7 +134,7 @@ def load_release(name: str, *, root: Path = ROOT, dtype: str = "float32") -> Wor
     """
     folder = root / name
     manifest = read_release_manifest(folder)
-    build = BuildSettings(**manifest["build"])
+    build = _build_of(manifest)
     environment = Reviews(load_tokenizer(folder / TOKENIZER), manifest["prompt_tokens"], manifest["response_tokens"])
     return assemble(
         environment,
@@ -150,6 +150,19 @@ def load_release(name: str, *, root: Path = ROOT, dtype: str = "float32") -> Wor
         ),
         dtype=dtype,
     )
+
+
+def release_build(name: str, *, root: Path = ROOT) -> BuildSettings:
+    """How the models of a release were trained.
+
+    Raises:
+        InputError: as `read_release_manifest`.
+    """
+    return _build_of(read_release_manifest(root / name))
+
+
+def _build_of(manifest: Mapping[str, Any]) -> BuildSettings:
+    return BuildSettings(**manifest["build"])
 
 
 def copy_license(folder: Path) -> None:

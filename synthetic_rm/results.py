@@ -61,9 +61,10 @@ def overoptimization_tables(simulation: Simulation) -> Tables:
 def best_of_n_tables(simulation: Simulation) -> Tables:
     """Run (or find in the store) every stage of the best-of-n experiment and gather its tables."""
     world, settings, origin = simulation.world, simulation.settings, simulation.store.origin
+    of_policy = simulation.policy.stages
     comparisons = simulation.comparisons
     groups = [simulation.proxies(size) for size in settings.proxy.sizes]
-    stages = each_once([*world.stages, comparisons, simulation.pool, simulation.gold_scoring])
+    stages = each_once([*world.stages, *of_policy, comparisons, simulation.pool, simulation.gold_scoring])
     runs = [] if world.stages else [release_row(simulation)]
     runs += [stage_row(stage, origin) for stage in stages]
     measured = [measure_group(simulation, group) for group in groups]

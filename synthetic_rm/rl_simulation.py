@@ -89,7 +89,7 @@ def optimized(simulation: Simulation) -> list[RLGroup]:
 
 
 def _optimized_group(simulation: Simulation, group: ProxyGroup, bar: Bar) -> RLGroup:
-    settings, world = simulation.settings, simulation.world
+    settings = simulation.settings
     config = {
         **{key: value for key, value in asdict(settings.rl).items() if key != "table_prompts"},
         "held_out": [settings.best_of_n.prompts, settings.best_of_n.seed],
@@ -118,7 +118,7 @@ def _optimized_group(simulation: Simulation, group: ProxyGroup, bar: Bar) -> RLG
             "non_embedding": group.artifact.facts["non_embedding"],
         }
 
-    artifact = simulation.store.get("rl", config, [simulation.proxy_scoring(group).key, *world.keys], make)
+    artifact = simulation.store.get("rl", config, [simulation.proxy_scoring(group).key, *simulation.policy.keys], make)
     watched.finish()
     points, history = (load_file(artifact.path / f"{name}.safetensors") for name in ("points", "history"))
     return RLGroup(group, artifact, points, history)
@@ -140,38 +140,38 @@ def _lane(simulation: Simulation, group: ProxyGroup, seeds: RunSeeds, mean: floa
 
 def _value_start(simulation: Simulation, proxy: Params, mean: float, scale: float, key: jax.Array) -> Params | None:
     """Parameters of the value function: the proxy in the reward's units, the reference with a new head, or fresh."""
-    rl, world = simulation.settings.rl, simulation.world
+    rl, policy = simulation.settings.rl, simulation.policy
     if not METHODS[str(rl.method)].has_value:
         return None
     if rl.value_start == "proxy":
         head = {"weight": scale * proxy["head"]["weight"], "bias": scale * (proxy["head"]["bias"] - mean)}
         return {"trunk": proxy["trunk"], "head": head}
-    return init_reward(world.reference, key, world.reference_params if rl.value_start == "reference" else None)
+    return init_reward(policy.network, key, policy.params if rl.value_start == "reference" else None)
 
 
 def _program(simulation: Simulation, proxy_network: Network) -> Program:
-    rl, world = simulation.settings.rl, simulation.world
+    rl, network = simulation.settings.rl, simulation.policy.network
     method = METHODS[str(rl.method)]
-    value = (proxy_network if rl.value_start == "proxy" else world.reference) if method.has_value else None
+    value = (proxy_network if rl.value_start == "proxy" else network) if method.has_value else None
     text = rl.ptx_rows if rl.ptx_coef > 0 else 0
-    sizes = (rl.prompts, rl.samples, world.environment.response_tokens, rl.epochs, rl.minibatches)
-    return Program(method, world.reference, value, *sizes, text)
+    sizes = (rl.prompts, rl.samples, simulation.world.environment.response_tokens, rl.epochs, rl.minibatches)
+    return Program(method, network, value, *sizes, text)
 
 
 def _optimize(
     simulation: Simulation, group: ProxyGroup, lanes: list[Lane], watched: "_Watched"
 ) -> tuple[list[LaneResult], dict[int, list[Point]]]:
     """Run the lanes; what was measured of each: (updates made, measurement)."""
-    rl, world = simulation.settings.rl, simulation.world
+    rl, world, policy = simulation.settings.rl, simulation.world, simulation.policy
     prompts, held_out = world.environment.prompts("train"), simulation.eval_prompts()
     points: dict[int, list[Point]] = defaultdict(list)
     key = jax.random.fold_in(jax.random.key(6000 + rl.seed), group.size)
 
     def on_point(lane: int, step: int, params: Params) -> None:
         measured = measure_policy(
-            world.reference,
+            policy.network,
             params,
-            world.reference_params,
+            policy.params,
             held_out,
             jax.random.fold_in(jax.random.fold_in(key, lane), step),
             samples=rl.measure_samples,
@@ -187,7 +187,7 @@ def _optimize(
         text = token_rows(world.environment.demonstrations("train"), response_only=True)
     found = optimize(
         _program(simulation, group.network),
-        world.reference_params,
+        policy.params,
         prompts,
         lanes,
         Course(rl.spacing, rl.kl_budget, rl.max_steps, rl.measure_every),

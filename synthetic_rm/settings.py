@@ -93,6 +93,13 @@ class ProxySettings:
 
 
 @dataclass(frozen=True)
+class PolicySettings:
+    size: int | None = None
+    """parameter budget of the policy that is optimized, embeddings included, trained as the reference is; null: the
+    reference itself, which draws the comparisons whatever is optimized"""
+
+
+@dataclass(frozen=True)
 class BestOfNSettings:
     prompts: int = 64
     samples: int = 4_096
@@ -212,6 +219,7 @@ class Settings:
     environment: EnvironmentSettings = field(default_factory=EnvironmentSettings)
     comparisons: ComparisonSettings = field(default_factory=ComparisonSettings)
     proxy: ProxySettings = field(default_factory=ProxySettings)
+    policy: PolicySettings = field(default_factory=PolicySettings)
     best_of_n: BestOfNSettings = field(default_factory=BestOfNSettings)
     rl: RLSettings = field(default_factory=RLSettings)
     fit: FitSettings = field(default_factory=FitSettings)

@@ -173,6 +173,8 @@ def _validate_sizes(settings: Settings) -> None:
     for size, shape in zip(settings.proxy.sizes, shapes, strict=True):
         same = [other for other, found in zip(settings.proxy.sizes, shapes, strict=True) if found == shape]
         require(same == [size], f"proxy.sizes={list(settings.proxy.sizes)}: {same} are one and the same model")
+    if settings.policy.size is not None:
+        _shape("policy.size", settings.policy.size, environment.vocab)
     if environment.release is None:
         build = environment.build
         require(

@@ -15,6 +15,7 @@ from synthetic_rm.checks import check_prompts
 from synthetic_rm.comparisons import draw_groups, held_out_groups, label_by_scores, split_groups
 from synthetic_rm.environments.reviews.environment import Reviews
 from synthetic_rm.estimators import ns_grid
+from synthetic_rm.initial_policy import InitialPolicy, initial_policy
 from synthetic_rm.losses import pair_margins
 from synthetic_rm.optimizers.best_of_n import Pool, draw_pool, open_pool, response_identity, score_pool
 from synthetic_rm.progress import Reporter
@@ -62,6 +63,11 @@ class Simulation:
     def world(self) -> World:
         release = self.settings.environment.release
         return self.builder.world() if release is None else load_release(release, dtype=self.settings.runtime.dtype)
+
+    @cached_property
+    def policy(self) -> InitialPolicy:
+        """What is optimized; the world's reference draws the comparisons all the same."""
+        return initial_policy(self.settings, self.world, self.builder)
 
     @cached_property
     def comparisons(self) -> Artifact:
@@ -200,8 +206,8 @@ class Simulation:
 
     @cached_property
     def pool(self) -> Artifact:
-        """Draw the best-of-n pool of the reference policy."""
-        s, world = self.settings.best_of_n, self.world
+        """Draw the best-of-n pool of the policy before it is optimized."""
+        s, policy = self.settings.best_of_n, self.policy
         config = {
             "prompts": s.prompts,
             "samples": s.samples,
@@ -215,13 +221,13 @@ class Simulation:
             total = len(prompts) * s.samples
             with self.reporter.bar("pool", total, "samples") as bar:
                 pool = draw_pool(
-                    world.reference,
-                    world.reference_params,
+                    policy.network,
+                    policy.params,
                     prompts,
                     jax.random.key(4000 + s.seed),
                     folder,
                     samples=s.samples,
-                    max_tokens=world.environment.response_tokens,
+                    max_tokens=self.world.environment.response_tokens,
                     prompts_at_once=s.prompts_at_once,
                     samples_at_once=s.samples_at_once,
                     on_chunk=lambda count, tokens: bar.advance(count, tokens=tokens),
@@ -231,7 +237,7 @@ class Simulation:
             distinct = np.mean([len(np.unique(row)) / len(row) for row in identity])
             return {"prompts": len(prompts), "mean_length": float(pool.length.mean()), "distinct": float(distinct)}
 
-        return self.store.get("pool", config, world.keys, make)
+        return self.store.get("pool", config, policy.keys, make)
 
     def open_pool(self) -> Pool:
         return open_pool(self.pool.path)

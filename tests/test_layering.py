@@ -22,7 +22,7 @@ FLOORS = {
             "environments",
             "comparisons training",
             "optimizers",
-            "settings settings_checks store storekeeping world build checks release simulation measuring"
+            "settings settings_checks store storekeeping world build checks release initial_policy simulation measuring"
             " rl_simulation rl_tables run_rows results study learned_world analytic",
             "analysis",
             "config experiment analytic_experiment",

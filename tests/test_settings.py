@@ -99,6 +99,8 @@ BAD: list[tuple[str, Any]] = [
     ("best_of_n.points", 1),
     ("best_of_n.points", 2),
     ("best_of_n.max_n", 0),
+    ("policy.size", 0),
+    ("policy.size", 50),
     ("best_of_n.max_n", 2),
     ("best_of_n.max_n", 4_097),
     ("best_of_n.prompts_at_once", 0),

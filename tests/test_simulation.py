@@ -186,6 +186,7 @@ CHANGES: list[tuple[dict[str, Any], set[str]]] = [
     ({"best_of_n.samples": 96}, POOL),
     ({"best_of_n.prompts": 5}, POOL),
     ({"best_of_n.seed": 1}, POOL),
+    ({"policy.size": 9_000}, POOL),
     ({"best_of_n.samples_at_once": 12}, POOL),
     ({"best_of_n.prompts_at_once": 4}, POOL),
     ({"proxy.sizes": [SIZE, 9_000]}, set()),
