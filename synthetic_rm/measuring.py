@@ -30,6 +30,21 @@ def scores_of(raw: np.ndarray, gold: np.ndarray, scale: float) -> Scores:
     return Scores(native - native.mean(), gold - gold.mean(), scale)
 
 
+def starts(raw: np.ndarray, gold: np.ndarray, scale: float) -> dict[str, float]:
+    """What a policy scores before it is optimized, which recentring takes away: policies can be compared by it.
+
+    Args:
+        raw, gold: [prompts, N] scores of the pool as they are: the proxy's logits, gold's standard deviations.
+        scale: as in `Scores`.
+    Returns:
+        gold_start, in SDs of the reference; proxy_start, on the displayed scale, up to a constant of the proxy's.
+    """
+    return {
+        "gold_start": float(np.mean(gold, dtype=np.float64)),
+        "proxy_start": scale * float(np.mean(raw, dtype=np.float64)),
+    }
+
+
 def displayed_curve(scores: Scores, ns: np.ndarray) -> Curve:
     """The best-of-n curve by the proxy's own ranking, its proxy scores on the displayed scale."""
     curve = measure(scores.proxy, scores.gold, ns)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from synthetic_rm.measuring import curve_records, displayed_curve, sample_rows, scores_of
+from synthetic_rm.measuring import curve_records, displayed_curve, sample_rows, scores_of, starts
 from synthetic_rm.rl_tables import rl_tables
 from synthetic_rm.run_rows import Row, curve_row, each_once, proxy_row, release_row, stage_row
 from synthetic_rm.simulation import ProxyGroup, Simulation
@@ -116,7 +116,7 @@ def _measure_seed(
     curve = displayed_curve(scores, simulation.pressures())
     found.records.append(curve_records(simulation, group, seed, row["run"], scores, curve))
     found.curves.append((row["run"], curve))
-    row |= pool_tail(scores.proxy)
+    row |= pool_tail(scores.proxy) | starts(raw, gold, scores.scale)
     if not found.samples:
         found.samples.extend(sample_rows(simulation, group, seed, scores))
     row["seconds"] = round(row["seconds"] + time.perf_counter() - started, 3)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from synthetic_rm.measuring import setting_columns, standard_error
+from synthetic_rm.measuring import setting_columns, standard_error, starts
 from synthetic_rm.optimizers.rl import Metrics
 from synthetic_rm.optimizers.rollout import Summary
 from synthetic_rm.provenance import digest
@@ -93,6 +93,7 @@ def run_row(simulation: Simulation, group: RLGroup, lane: int, seeds: RunSeeds, 
     )
     kl = group.points["kl"][lane][group.points["step"][lane] >= 0].mean(-1)
     undone = group.history["undone"][lane]
+    pool = simulation.proxy_scores(group.proxies)[seeds.proxy]
     return stage_row(group.artifact, origin) | {
         "run": f"{method}-{facts['total']}-s{seeds.proxy}-p{seeds.policy}-{key[:8]}",
         "stage": method,
@@ -107,6 +108,7 @@ def run_row(simulation: Simulation, group: RLGroup, lane: int, seeds: RunSeeds, 
         "steps": facts["steps"][lane],
         "last_kl": float(kl[-1]),
         "undone": int(np.nansum(undone)),
+        **starts(pool, simulation.gold_scores(), factor / simulation.world.gold_scale),
     }
 
 

@@ -46,6 +46,8 @@ class SettingCurves:
     """[seeds, K, prompts]"""
     gold: Floats
     """[seeds, K, prompts]"""
+    seeds: tuple[int, ...] = ()
+    """of the proxies, one for each of the seeds; empty where they are not known"""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -110,23 +112,38 @@ def setting_curves(curves: Arrays, records: pd.DataFrame, *, recentre: bool = Tr
         else:
             pressure, kl = runs[0].pressure, np.mean([run.kl for run in runs], axis=0)
             proxy, gold = (np.stack([getattr(run, name) for run in runs]) for name in ("proxy", "gold"))
-        proxy, gold = _by_proxy(proxy, group), _by_proxy(gold, group)
+        seeds = _proxy_seeds(group)
+        proxy, gold = _by_proxy(proxy, seeds), _by_proxy(gold, seeds)
         if recentre and kl[0] == 0:
             proxy, gold = proxy - proxy[:, :1], gold - gold[:, :1]
-        gathered.append(SettingCurves(dict(zip(keys, values, strict=True)), pressure, kl, proxy, gold))
+        gathered.append(SettingCurves(dict(zip(keys, values, strict=True)), pressure, kl, proxy, gold, _told(seeds)))
     return gathered
 
 
-def _by_proxy(scores: Floats, records: pd.DataFrame) -> Floats:
+def _proxy_seeds(records: pd.DataFrame) -> NDArray[np.int64]:
+    """[R] the proxy's seed of every run, in the order of the runs; of none where the records do not tell."""
+    if "proxy_seed" not in records:
+        return np.zeros(0, np.int64)
+    return records.groupby("run", sort=True)["proxy_seed"].first().to_numpy(np.int64)
+
+
+def _by_proxy(scores: Floats, seeds: NDArray[np.int64]) -> Floats:
     """Runs [R, K, prompts] against one proxy as their mean, for they share what is particular to it: [S, K, prompts].
 
     Where there is one proxy only, its runs are the seeds.
     """
-    if "proxy_seed" not in records:
-        return scores
-    seeds = records.groupby("run", sort=True)["proxy_seed"].first().to_numpy()
     distinct = np.unique(seeds)
-    return scores if len(distinct) in (1, len(seeds)) else np.stack([scores[seeds == s].mean(0) for s in distinct])
+    if len(distinct) in (0, 1, len(seeds)):
+        return scores
+    return np.stack([scores[seeds == seed].mean(0) for seed in distinct])
+
+
+def _told(seeds: NDArray[np.int64]) -> tuple[int, ...]:
+    """The proxy's seed of every seed of `_by_proxy`; none where these are runs against one proxy."""
+    distinct = np.unique(seeds)
+    if len(distinct) == len(seeds):
+        return tuple(seeds.tolist())
+    return tuple(distinct.tolist()) if len(distinct) > 1 else ()
 
 
 def _run_points(curves: Arrays, run: str, rows: pd.DataFrame) -> RunPoints:

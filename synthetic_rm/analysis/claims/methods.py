@@ -20,17 +20,32 @@ SIMILAR = 0.2
 SQUARE = (1.5, 2.5)
 """exponents of KL in steps that are called quadratic"""
 GRID = 25
+PROXY_SETTING = ("environment", "scale", "labels", "label_noise", "num_comparisons", "proxy_epochs", "proxy_init",
+                 "proxy_params")  # fmt: skip
+"""what, with its seed, makes a proxy"""
+
+
+def tables_of_proxies(entries: Sequence[SettingCurves], scores: Sequence[Floats]) -> list[Floats]:
+    """Scores [seeds, prompts, points] of every setting, end to end along the points, as tables of independent seeds.
+
+    Settings of the very same proxies (another policy or penalty) are one table: what a proxy does to both is shared.
+    Sums over the tables' means are the settings' means; the rest of each table is 0.
+    """
+    ends = np.cumsum([score.shape[2] for score in scores])
+    tables: dict[str, Floats] = {}
+    for place, (entry, score, end) in enumerate(zip(entries, scores, ends, strict=True)):
+        named = [str(entry.setting.get(name)) for name in PROXY_SETTING]
+        name = f"{named} {entry.seeds}" if entry.seeds else str(place)
+        table = tables.setdefault(name, np.zeros((*score.shape[:2], ends[-1])))
+        table[..., end - score.shape[2] : end] = score
+    return list(tables.values())
 
 
 def joint_draws(entries: Sequence[SettingCurves]) -> list[tuple[Floats, Floats]]:
     """(proxy, gold) of every setting, each [1 + R, points]: the mean curve, then draws of it."""
     scores = [np.concatenate([entry.proxy, entry.gold], axis=1).swapaxes(1, 2) for entry in entries]
     ends = np.cumsum([score.shape[2] for score in scores])
-    blocks = []
-    for score, end in zip(scores, ends, strict=True):
-        block = np.zeros((*score.shape[:2], ends[-1]))
-        block[..., end - score.shape[2] : end] = score
-        blocks.append(block)
+    blocks = tables_of_proxies(entries, scores)
     mean, draws = summed_bootstrap(blocks, num_resamples=RESAMPLES // 2, rng=np.random.default_rng(0))
     together = np.split(np.concatenate([mean[None], draws]), ends[:-1], axis=1)
     return [tuple(np.split(part, 2, axis=1)) for part in together]  # type: ignore[misc]
@@ -78,11 +93,10 @@ def compared(pairs: Sequence[Pair], *, level: float) -> dict[str, Estimate]:
 
 def higher_peak(pairs: Sequence[Pair], *, level: float) -> Estimate:
     """Mean over the pairs of the second's highest gold less the first's, peaks taken from other seeds and prompts."""
-    blocks = []
-    for pair in pairs:
-        for entry, sign in zip(pair, (-1, 1), strict=True):
-            top = np.take_along_axis(entry.gold, cross_fitted_peak(entry.gold)[:, None], axis=1)[:, 0]
-            blocks.append(sign * top / len(pairs))
+    entries = [entry for pair in pairs for entry in pair]
+    tops = [np.take_along_axis(e.gold, cross_fitted_peak(e.gold)[:, None], axis=1).swapaxes(1, 2) for e in entries]
+    signs = np.tile([-1.0, 1.0], len(pairs)) / len(pairs)
+    blocks = [table @ signs for table in tables_of_proxies(entries, tops)]
     value, draws = summed_bootstrap(blocks, num_resamples=RESAMPLES, rng=np.random.default_rng(0))
     return estimate(float(value), draws, level)
 
@@ -127,10 +141,10 @@ def h8(entries: Sequence[SettingCurves], optimizer: str, *, level: float) -> Ite
     told, note = compared(pairs, level=level), f"mean over {len(pairs)} penalties and sizes"
     gold, gap = told["gold_at_kl"], told["gap_at_kl"]
     yield Verdict("H8a", optimizer, "gold with a penalty less without, at the same KL (of the highest gold)", gold,
-                  within(gold, -SIMILAR / 2, SIMILAR / 2), "figure_rl_gold",
+                  within(gold, -SIMILAR / 2, SIMILAR / 2), "figure_9",
                   f"{note}; unchanged where it is within ±{SIMILAR / 2:g}")  # fmt: skip
     yield Verdict("H8b", optimizer, "proxy − gold with a penalty less without, at the same KL (of the highest gold)",
-                  gap, positive(gap), "figure_rl_gold", note)  # fmt: skip
+                  gap, positive(gap), "figure_9", note)  # fmt: skip
 
 
 def _penalty(entry: SettingCurves) -> float:
