@@ -71,14 +71,24 @@ def joined(parts: Sequence[Tables]) -> Tables:
     sound = [part for part in parts if not part.records.empty]
     history = [part.history for part in parts if part.history is not None]
     return Tables(
-        pd.concat([part.records for part in sound], ignore_index=True) if sound else pd.DataFrame(),
+        _each_run_once([part.records for part in sound]) if sound else pd.DataFrame(),
         pd.concat([part.runs for part in parts], ignore_index=True).drop_duplicates("run", ignore_index=True),
         parts[0].samples,
         _stacked([part.curves for part in parts]),
         parts[0].environment,
         _stacked([part.rl_curves for part in parts if part.rl_curves is not None]) or None,
-        pd.concat(history, ignore_index=True) if history else None,
+        _each_run_once(history) if history else None,
     )
+
+
+def _each_run_once(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Tables one below the other; a run that several points have in common stays where it is first."""
+    seen: set[str] = set()
+    kept = []
+    for table in tables:
+        kept.append(table[~table["run"].isin(seen)])
+        seen |= set(table["run"])
+    return pd.concat(kept, ignore_index=True)
 
 
 def _stacked(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -90,7 +100,9 @@ def _stacked(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         require(
             all(np.array_equal(part["pressure"], common) for part in parts), "points of a study were measured elsewhere"
         )
-        return {"pressure": common} | {n: np.concatenate([p[n] for p in parts]) for n in ("run", "proxy", "gold")}
+        return _unique(
+            {"pressure": common} | {n: np.concatenate([p[n] for p in parts]) for n in ("run", "proxy", "gold")}
+        )
     most = max(part["pressure"].shape[1] for part in parts)
 
     def padded(values: np.ndarray, fill: float) -> np.ndarray:
@@ -100,4 +112,11 @@ def _stacked(parts: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     stacked = {"run": np.concatenate([part["run"] for part in parts])}
     for name, fill in (("pressure", -1), ("proxy", 0), ("gold", 0)):
         stacked[name] = np.concatenate([padded(part[name], fill) for part in parts])
-    return stacked
+    return _unique(stacked)
+
+
+def _unique(curves: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Each run where it is first."""
+    first = np.sort(np.unique(curves["run"], return_index=True)[1])
+    own = [name for name, values in curves.items() if name != "pressure" or values.ndim == 2]
+    return curves | {name: curves[name][first] for name in own}

@@ -83,7 +83,9 @@ def score_panels(
             axes.plot(curve["kl"], curve["proxy"], color=color, linestyle=PROXY_DOTS, linewidth=1.2)
         if stars:
             top = curve.loc[curve["gold"].idxmax()]
-            axes.plot(top["kl"], top["gold"], "*", color=color, markersize=8, markeredgecolor="black", mew=0.5, zorder=5)
+            axes.plot(
+                top["kl"], top["gold"], "*", color=color, markersize=8, markeredgecolor="black", mew=0.5, zorder=5
+            )
     first = figure.axes[0]
     first.set_ylabel("reward model score (SDs of the reference)" if with_proxy else GOLD_LABEL)
     handles = [("gold", Line2D([], [], color=GREY, linewidth=1.5))]
