@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 
 from synthetic_rm.build import Builder, data_sha256
-from synthetic_rm.errors import InputError
+from synthetic_rm.entry import Parser, guarded, traceback_kept
 from synthetic_rm.progress import Reporter
 from synthetic_rm.provenance import describe
 from synthetic_rm.release import ROOT, copy_license, read_release_manifest, write_release
@@ -28,15 +28,9 @@ def build_settings(name: str) -> BuildSettings:
     return BuildSettings(**read_release_manifest(ROOT / name)["build"])
 
 
-def refuse(error: InputError) -> int:
-    """Say on one line what cannot be, and give the exit code for it."""
-    print(f"error: {error}", file=sys.stderr)
-    return 2
-
-
 def main() -> int:
     """The command, with its exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--name", choices=RELEASES, default=RELEASES[-1], help="release (default: %(default)s)")
     parser.add_argument("--output", type=Path, help="folder to write (default: results/releases/NAME)")
     parser.add_argument("--store", type=Path, default=Path("results/store"), help="folder of finished stages")
@@ -44,27 +38,30 @@ def main() -> int:
         "--install", action="store_true", help="write into the package, in place of the shipped release"
     )
     options = parser.parse_args()
+    return guarded(lambda: build(options))
+
+
+def build(options: argparse.Namespace) -> None:
+    """Train what the release is made of and write it.
+
+    Raises:
+        InputError: a folder cannot be written, or the older release's manifest cannot be read.
+    """
     folder = ROOT / options.name if options.install else options.output or Path("results/releases") / options.name
-    try:
-        check_folder("--output", folder)
-        check_folder("--store", options.store)
-        settings = EnvironmentSettings(release=None, build=build_settings(options.name))
-    except InputError as error:
-        return refuse(error)
+    check_folder("--output", folder)
+    check_folder("--store", options.store)
+    settings = EnvironmentSettings(release=None, build=build_settings(options.name))
     prepare()
     device = jax.devices()[0]
     origin = describe(f"{device.platform}: {device.device_kind}") | {"data_sha256": data_sha256(settings)}
     reporter = Reporter()
-    try:
+    with traceback_kept(folder):
         world = Builder(settings, Store(options.store, origin, reporter), reporter).world()
         write_release(world, settings, options.name, folder, origin)
         copy_license(folder)
-    except InputError as error:
-        return refuse(error)
     gold = world.facts["gold"]
     reporter.say(f"gold agrees with single raters on {gold['agreement']['rater']:.1%} of held-out pairs")
     reporter.say(f"release written to {folder}")
-    return 0
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from synthetic_rm.analysis.page import Page
 from synthetic_rm.analysis.report import redraw
 from synthetic_rm.analysis.run_folder import read_table
 from synthetic_rm.analysis.verdicts import read_verdicts, verdicts_markdown, write_text
-from synthetic_rm.errors import InputError, require
+from synthetic_rm.entry import Parser, guarded
+from synthetic_rm.errors import require
 
 
 def result_folders(results: Path) -> list[Path]:
@@ -38,26 +39,25 @@ def draw(folder: Path) -> Page:
     return redraw_analytic(folder) if analytic else redraw(folder)
 
 
+def draw_all(results: Path) -> None:
+    """Draw every folder, what all of them say of the paper's claims, and the page that leads to them."""
+    pages = {}
+    for folder in result_folders(results):
+        started = time.perf_counter()
+        pages[folder.relative_to(results).as_posix()] = page = draw(folder)
+        print(f"{page.path} ({time.perf_counter() - started:.1f} s)", flush=True)
+    told = read_verdicts(results)
+    if told:
+        write_text(results / "verdicts.md", verdicts_markdown(told))
+    print(write_index(pages, told, results))
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """The command, with its exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=Path("results"), help="default: %(default)s")
     options = parser.parse_args(words)
-    try:
-        folders = result_folders(options.results)
-        pages = {}
-        for folder in folders:
-            started = time.perf_counter()
-            pages[folder.relative_to(options.results).as_posix()] = page = draw(folder)
-            print(f"{page.path} ({time.perf_counter() - started:.1f} s)", flush=True)
-        told = read_verdicts(options.results)
-        if told:
-            write_text(options.results / "verdicts.md", verdicts_markdown(told))
-        print(write_index(pages, told, options.results))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return guarded(lambda: draw_all(options.results))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from synthetic_rm.analysis.main_setting import main_setting, with_comparisons
 from synthetic_rm.analysis.planner import plan, plan_lines
 from synthetic_rm.analysis.run_folder import load_run_folder
 from synthetic_rm.analysis.scaling import fit_scaling_law
-from synthetic_rm.errors import InputError, require
+from synthetic_rm.entry import Parser, guarded
+from synthetic_rm.errors import require
 
 
 def answer(results: Path, size: float, optimizer: str, extrapolate: bool, comparisons: int | None = None) -> list[str]:
@@ -41,23 +42,20 @@ def answer(results: Path, size: float, optimizer: str, extrapolate: bool, compar
 
 def main(words: Sequence[str] | None = None) -> int:
     """The command, with its exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=Path("results/figure1"), help="default: %(default)s")
     parser.add_argument("--size", type=float, required=True, help="parameters of the proxy")
     parser.add_argument("--optimizer", default="best_of_n", help="of the records; default: %(default)s")
     parser.add_argument("--comparisons", type=int, help="that the proxy learns from; default: the most there are")
     parser.add_argument("--extrapolate", action="store_true", help="answer beyond the sizes that were measured")
     options = parser.parse_args(words)
-    try:
-        print(
-            "\n".join(
-                answer(options.results, options.size, options.optimizer, options.extrapolate, options.comparisons)
-            )
-        )
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return guarded(lambda: tell(options))
+
+
+def tell(options: argparse.Namespace) -> None:
+    """Print the answer."""
+    lines = answer(options.results, options.size, options.optimizer, options.extrapolate, options.comparisons)
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

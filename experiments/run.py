@@ -5,21 +5,30 @@ point has a folder of its own below the output; all are checked before the first
 (fail_fast=true: it does), and a table at the end tells how each of them ended.
 
 Exit code 0 when done, 2 for input that cannot be (one line on standard error says why), 1 for anything else, such as a
-sweep with points that failed. On SIGTERM or Ctrl-C it checkpoints what is under way and ends with 143 or 130; the same
-command then goes on from there.
+sweep with points that failed or a mistake of ours, whose traceback is left as error.txt in the output folder. On
+SIGTERM or Ctrl-C it checkpoints what is under way and ends with 143 or 130; the same command then goes on from there.
 """
 
 import os
 import sys
-import traceback
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
-from synthetic_rm.config import ERRORS, Refused, Sweep, one_line, prepare_runtime, register, typed
-from synthetic_rm.errors import InputError, RunError, Stopped
+from synthetic_rm.config import (
+    ERRORS,
+    Refused,
+    Sweep,
+    check_choices,
+    one_line,
+    prepare_runtime,
+    register,
+    typed,
+)
+from synthetic_rm.entry import guarded, traceback_kept
 from synthetic_rm.runtime import stoppable
 from synthetic_rm.settings import Settings
 from synthetic_rm.sweep import finish, run_point, settings_of_point
@@ -33,12 +42,16 @@ def job(config: DictConfig) -> None:
     if Sweep.running is not None:
         run_point(settings_of_point(typed(config), Sweep.running), Sweep.running, run_whole)
         return
-    try:
-        run_whole(typed(config))
-    except InputError as error:
-        raise SystemExit(refuse(error)) from error
-    except RunError as error:
-        raise SystemExit(refuse(error, code=1)) from error
+    if code := guarded(lambda: run_alone(config), tell=one_line):
+        raise SystemExit(code)  # of an exception Hydra would tell in words of its own
+
+
+def run_alone(config: DictConfig) -> None:
+    """Run one configuration; of what was not foreseen the traceback stays in its folder."""
+    check_choices(HydraConfig.get())
+    settings = typed(config)
+    with traceback_kept(Path(settings.output)):
+        run_whole(settings)
 
 
 def run_whole(settings: Settings) -> None:
@@ -58,31 +71,13 @@ def tell_sweep() -> int:
     return 0 if good else 1
 
 
-def refuse(error: BaseException, code: int = 2) -> int:
-    """Say on one line what cannot be, and give the exit code for it."""
-    print(f"error: {one_line(error)}", file=sys.stderr)
-    return code
-
-
 def main() -> int:
     """The command, with its exit code."""
     os.environ["HYDRA_FULL_ERROR"] = "1"
     register()
     Sweep.points = {}
-    code = 0
-    try:
-        job()
-    except (Refused, *ERRORS) as error:
-        code = refuse(error)
-    except (Stopped, KeyboardInterrupt) as error:
-        print("stopped: the same command goes on from what the store has", file=sys.stderr)
-        code = int(error.code or 1) if isinstance(error, Stopped) else 130
-    except Exception:
-        if not Sweep.points:
-            raise
-        traceback.print_exc()
-        code = 1
-    return max(code, tell_sweep()) if Sweep.points else code
+    code = guarded(job, refused=(Refused, *ERRORS, ValueError, RecursionError), tell=one_line)  # of what Hydra composes
+    return max(code, guarded(tell_sweep)) if Sweep.points else code
 
 
 if __name__ == "__main__":

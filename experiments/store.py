@@ -16,7 +16,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from rich import box
 from rich.console import Console
@@ -24,16 +23,9 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
-from synthetic_rm.errors import InputError, require
+from synthetic_rm.entry import Parser, guarded
+from synthetic_rm.errors import require
 from synthetic_rm.storekeeping import Entry, damage, prunable, remove, scan, users
-
-
-class Parser(argparse.ArgumentParser):
-    """Tells what it cannot use on one line, as everything here does."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}\n")
-
 
 UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
@@ -124,18 +116,19 @@ def main(words: Sequence[str] | None = None) -> int:
         "--older-than", type=float, default=math.inf, metavar="DAYS", help="prune: also what was not used for so long"
     )
     options = parser.parse_args(words)
+    return guarded(lambda: act(options))
+
+
+def act(options: argparse.Namespace) -> int:
+    """What the words ask for."""
     console = Console(width=None if sys.stdout.isatty() else 200)
-    try:
-        require(options.older_than >= 0, f"--older-than={options.older_than:g}: allowed is 0 days or more")
-        entries = scan(options.store)
-        if options.action == "list":
-            return show(entries, console)
-        if options.action == "verify":
-            return verify(entries, console)
-        return prune(entries, console, options.older_than, options.dry_run)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    require(options.older_than >= 0, f"--older-than={options.older_than:g}: allowed is 0 days or more")
+    entries = scan(options.store)
+    if options.action == "list":
+        return show(entries, console)
+    if options.action == "verify":
+        return verify(entries, console)
+    return prune(entries, console, options.older_than, options.dry_run)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -12,11 +13,19 @@ from synthetic_rm.analysis.analytic_report import redraw_analytic
 from synthetic_rm.analytic import heavy_tails, oracle
 from synthetic_rm.analytic.records import ANALYTIC, AnalyticCurve, records, runs
 from synthetic_rm.errors import InputError
-from synthetic_rm.experiment import prepare_output, result_config
+from synthetic_rm.experiment import (
+    alone,
+    check_output,
+    check_tracking,
+    prepare_output,
+    result_config,
+    run_name,
+)
 from synthetic_rm.files import write_atomic, write_table
 from synthetic_rm.progress import Reporter
 from synthetic_rm.provenance import describe, digest
-from synthetic_rm.settings import Settings
+from synthetic_rm.settings import Settings, flatten
+from synthetic_rm.trackers import open_tracking
 
 CURVES: Mapping[str, Callable[[], Iterator[AnalyticCurve]]] = {
     "oracle": oracle.oracle_curves,
@@ -35,10 +44,18 @@ def run_analytic(settings: Settings) -> Path:
     Raises:
         InputError: the output folder cannot be used, or holds other results.
     """
+    check_output(settings)
+    check_tracking(settings)
+    with Reporter(settings.runtime.progress) as reporter, alone(Path(settings.output)):
+        return _run(settings, reporter)
+
+
+def _run(settings: Settings, reporter: Reporter) -> Path:
     started = time.perf_counter()
-    reporter = Reporter(settings.runtime.progress)
     origin = describe("cpu: numpy")
     folder = prepare_output(settings)
+    reporter.tracking = open_tracking(folder, reporter.say, **asdict(settings.tracking))
+    reporter.tracking.start(run_name(settings), {**flatten(settings), "commit": origin["commit"]})
     reporter.say(f"synthetic_rm: {settings.experiment} into {folder} ({ANALYTIC})")
     made: list[AnalyticCurve] = []
     seconds: list[float] = []
@@ -46,6 +63,9 @@ def run_analytic(settings: Settings) -> Path:
         seconds.append(time.perf_counter() - started - sum(seconds))
         made.append(curve)
     points = records(made, settings.scale)
+    for run, rows in points.groupby("run", sort=False):
+        for place, row in enumerate(rows[["kl", "proxy", "gold"]].to_dict("records")):
+            reporter.tracking.log(str(run), place, {str(key): value for key, value in row.items()})
     try:
         for name, table in TABLES.get(settings.experiment, {}).items():
             write_table(table(), folder / f"{name}.csv")

@@ -4,7 +4,7 @@ Nothing here imports jax before a configuration is typed: what it says of proces
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from hydra import compose
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -79,6 +79,19 @@ def typed(config: DictConfig) -> Settings:
     return settings
 
 
+def check_choices(config: Any) -> None:
+    """See that every group's choice is the name of a file in it, and no path to another.
+
+    Args:
+        config: Hydra's own, `HydraConfig.get()`.
+    Raises:
+        InputError: a choice leads out of its group.
+    """
+    for group, choice in config.runtime.choices.items():
+        if isinstance(choice, str) and (choice.startswith("/") or ".." in choice.split("/")):
+            raise InputError(f"{group}={choice}: allowed are the names of the files in conf/{group}")
+
+
 def _keys(value: Any, prefix: str = "") -> set[str]:
     """Dotted keys of nested dictionaries, inner nodes included."""
     if not isinstance(value, dict):
@@ -137,7 +150,7 @@ class Sweep(Callback):
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         """Remember which point runs here."""
-        overrides = tuple(config.hydra.overrides.task)
+        overrides = tuple(_words(config))
         if self.names and overrides not in self.names:
             raise Refused(f"{' '.join(overrides)}: is no point of this sweep")
         Sweep.running = self.names.get(overrides)
@@ -208,6 +221,11 @@ def _checked(asked: Mapping[str, Settings]) -> dict[str, Settings]:
     return points
 
 
+def _words(config: DictConfig) -> list[str]:
+    """The overrides as they were given, "${...}" in them left as it is."""
+    return cast(list[str], OmegaConf.to_container(config.hydra.overrides.task, resolve=False))
+
+
 def names_of_points(config: DictConfig) -> dict[tuple[str, ...], str]:
     """Overrides and name of every point of a sweep, as Hydra's basic sweeper makes them, in its order.
 
@@ -222,7 +240,7 @@ def names_of_points(config: DictConfig) -> dict[tuple[str, ...], str]:
     asked = [f"{key}={value}" for key, value in (sweeper.get("params") or {}).items()]
     try:
         parsed = OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(
-            [*asked, *config.hydra.overrides.task]
+            [*asked, *_words(config)]
         )
         (points,) = BasicSweeper.split_arguments(parsed, None)
     except ERRORS as error:

@@ -17,3 +17,8 @@ def require(condition: bool, message: str) -> None:
     """Raise `InputError(message)` unless `condition` holds."""
     if not condition:
         raise InputError(message)
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an exception on one line; its type where there is no message."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,8 +1,10 @@
 """F9: one experiment from validated settings to an output folder with tables, figures and report."""
 
 import json
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import jax
 import numpy as np
 import pandas as pd
 import yaml
+from filelock import FileLock, Timeout
 
 from synthetic_rm.analysis.curves import SETTING, overoptimization
 from synthetic_rm.analysis.figures.rl import NAMES
@@ -21,10 +24,12 @@ from synthetic_rm.analysis.run_folder import load_run_folder
 from synthetic_rm.analysis.tables import summary_table
 from synthetic_rm.build import data_sha256
 from synthetic_rm.checks import check_data, check_environment
+from synthetic_rm.entry import TRACEBACK
 from synthetic_rm.errors import InputError, RunError
 from synthetic_rm.files import write_atomic, write_table
 from synthetic_rm.progress import Reporter
 from synthetic_rm.provenance import describe, digest
+from synthetic_rm.reading import read_yaml
 from synthetic_rm.release import ROOT, check_release, read_release_manifest
 from synthetic_rm.results import Tables, overoptimization_tables, write_tables
 from synthetic_rm.settings import EnvironmentSettings, RuntimeSettings, Settings, flatten, points_of
@@ -59,9 +64,10 @@ def check_output(settings: Settings) -> None:
     if not held.exists():
         raise InputError(f"output={folder}: holds records.csv without its config.yaml; choose another output")
     try:
-        found = _flat_yaml(yaml.safe_load(held.read_text()))
-    except (OSError, yaml.YAMLError, AttributeError) as error:
-        raise InputError(f"output={folder}: cannot be used ({getattr(error, 'strerror', None) or error})") from error
+        found = _flat_yaml(read_yaml(held))
+    except (OSError, InputError, AttributeError, RecursionError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise InputError(f"output={folder}: its config.yaml cannot be used ({why})") from error
     mine, usual = (json.loads(json.dumps(result_config(one))) for one in (settings, Settings()))
     for key, value in mine.items():
         told = found.get(key, usual[key])  # a key that is younger than the results had its default
@@ -69,6 +75,29 @@ def check_output(settings: Settings) -> None:
             raise InputError(
                 f"output={folder}: holds results with {key}={told}, this run has {key}={value}; choose another output"
             )
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold an output folder, so that no other run writes there at the same time.
+
+    Raises:
+        InputError: another run holds it, or it cannot be written.
+    """
+    lock = FileLock(folder / ".lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(f"output={folder}: another run writes there now; choose another output, or wait") from error
+    except OSError as error:
+        raise InputError(f"output={folder}: cannot be used ({error.strerror or error})") from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.unlink(lock.lock_file)
+        lock.release()
 
 
 def prepare_output(settings: Settings) -> Path:
@@ -81,6 +110,7 @@ def prepare_output(settings: Settings) -> Path:
     folder = Path(settings.output)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / TRACEBACK).unlink(missing_ok=True)
         text = yaml.safe_dump(asdict(settings), sort_keys=False, allow_unicode=True)
         write_atomic(folder / "config.yaml", text.encode())
     except OSError as error:
@@ -164,6 +194,15 @@ def check_run(settings: Settings) -> None:
         check_release(point.environment, list(point.proxy.sizes), point.proxy.init)
     check_output(settings)
     check_folder("store", Path(settings.store))
+    check_tracking(settings)
+
+
+def check_tracking(settings: Settings) -> None:
+    """Refuse a tracker that is not installed or has no folder to write to.
+
+    Raises:
+        InputError: the key is named.
+    """
     for tracker in PACKAGES:
         check_installed(tracker, getattr(settings.tracking, tracker))
         if getattr(settings.tracking, tracker):
@@ -178,11 +217,11 @@ def run(settings: Settings) -> Path:
         RunError: no curve stayed finite; runs.csv, environment.json and provenance.json are there.
     """
     check_run(settings)
-    with Reporter(settings.runtime.progress) as reporter:
-        return _run(settings, reporter)
+    with Reporter(settings.runtime.progress) as reporter, ExitStack() as held:
+        return _run(settings, reporter, held)
 
 
-def _run(settings: Settings, reporter: Reporter) -> Path:
+def _run(settings: Settings, reporter: Reporter, held: ExitStack) -> Path:
     started = time.perf_counter()
     device = jax.devices()[0]
     origin = describe(f"{device.platform}: {device.device_kind}")
@@ -191,6 +230,7 @@ def _run(settings: Settings, reporter: Reporter) -> Path:
     simulations = [Simulation(point, store, reporter) for point in points_of(settings)]
     for simulation in simulations:
         check_environment(simulation.settings, simulation.environment)
+    held.enter_context(alone(Path(settings.output)))
     folder = prepare_output(settings)
     reporter.tracking = open_tracking(folder, reporter.say, **asdict(settings.tracking))
     reporter.tracking.start(run_name(settings), {**flatten(settings), "commit": origin["commit"]})

@@ -8,6 +8,7 @@ import pandas as pd
 from synthetic_rm.comparisons import held_out_groups
 from synthetic_rm.estimators import best_of_n_curve
 from synthetic_rm.optimizers.best_of_n import measure, support_kl
+from synthetic_rm.reading import open_npy
 from synthetic_rm.simulation import ProxyGroup, Simulation
 from synthetic_rm.types import EOS, Curve
 
@@ -78,7 +79,7 @@ def curve_records(
     """The rows of records.csv of one curve (`displayed_curve`), one for each n."""
     settings, ns = simulation.settings, simulation.pressures()
     pool = simulation.open_pool()
-    identity = np.load(simulation.pool.path / "identity.npy", mmap_mode="r", allow_pickle=False)
+    identity = open_npy(simulation.pool.path / "identity.npy")
     native, lengths = best_of_n_curve(scores.proxy, np.asarray(pool.length, np.float64), ns)
     return pd.DataFrame(
         {

@@ -7,14 +7,13 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 import synthetic_rm
 from synthetic_rm.environments.reviews.environment import Reviews
 from synthetic_rm.environments.reviews.ratings import DATA_SHA256
 from synthetic_rm.environments.reviews.tokenizer import load_tokenizer, save_tokenizer
 from synthetic_rm.errors import InputError, require
 from synthetic_rm.provenance import digest, file_digest
+from synthetic_rm.reading import is_plain_name, read_json
 from synthetic_rm.settings import BuildSettings, EnvironmentSettings
 from synthetic_rm.weights import save_params
 from synthetic_rm.world import World, assemble
@@ -41,10 +40,8 @@ def write_release(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return _write_files(world, settings, name, folder, made)
-    except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"release {folder}: cannot be written ({getattr(error, 'strerror', None) or error})"
-        ) from error
+    except OSError as error:
+        raise InputError(f"release {folder}: cannot be written ({error.strerror or error})") from error
 
 
 def _write_files(world: World, settings: EnvironmentSettings, name: str, folder: Path, made: Mapping[str, Any]) -> Path:
@@ -79,7 +76,7 @@ def read_release_manifest(folder: Path) -> dict[str, Any]:
             of the build that the manifest does not tell: no default stands in for how a model was made.
     """
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest = read_json(folder / "manifest.json")
         files = {name: str(recorded["sha256"]) for name, recorded in manifest["files"].items()}
         for key in ("metrics", "vocab", "prompt_tokens", "response_tokens"):
             manifest[key]
@@ -98,6 +95,9 @@ def read_release_manifest(folder: Path) -> dict[str, Any]:
         )
     for name, recorded in files.items():
         path = folder / name
+        require(
+            is_plain_name(name), f"release {folder.name}: {folder / 'manifest.json'} names {name!a}, not in its folder"
+        )
         if not path.is_file():
             raise InputError(f"release {folder.name}: file {path} is missing")
         found = file_digest(path)

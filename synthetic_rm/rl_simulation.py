@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from safetensors.numpy import load_file, save_file
 
 from synthetic_rm.checkpoints import Checkpoints
 from synthetic_rm.optimizers.grpo import DR_GRPO, GRPO
@@ -27,7 +26,7 @@ from synthetic_rm.simulation import ProxyGroup, Simulation
 from synthetic_rm.store import Artifact
 from synthetic_rm.training.supervised import TokenRows, token_rows
 from synthetic_rm.types import Network, Params
-from synthetic_rm.weights import save_params
+from synthetic_rm.weights import load_arrays, save_arrays, save_params
 
 METHODS = {method.name: method for method in (PPO, RLOO, GRPO, DR_GRPO)}
 Arrays = dict[str, np.ndarray]
@@ -104,8 +103,8 @@ def _optimized_group(simulation: Simulation, group: ProxyGroup, bar: Bar) -> RLG
             for seeds in run_seeds(settings.rl)
         ]
         found = _optimize(simulation, group, lanes, watched, checkpoints)
-        save_file(_point_arrays([result.points for result in found]), folder / "points.safetensors")
-        save_file(_history_arrays(found), folder / "history.safetensors")
+        save_arrays(folder / "points.safetensors", _point_arrays([result.points for result in found]))
+        save_arrays(folder / "history.safetensors", _history_arrays(found))
         save_params(folder / "policies.safetensors", jax.tree.map(lambda *x: np.stack(x), *(r.params for r in found)))
         return {
             "ended": [result.status for result in found],
@@ -119,7 +118,7 @@ def _optimized_group(simulation: Simulation, group: ProxyGroup, bar: Bar) -> RLG
 
     artifact = simulation.store.get("rl", config, [simulation.proxy_scoring(group).key, *simulation.policy.keys], make)
     watched.finish()
-    points, history = (load_file(artifact.path / f"{name}.safetensors") for name in ("points", "history"))
+    points, history = (load_arrays(artifact.path / f"{name}.safetensors") for name in ("points", "history"))
     return RLGroup(group, artifact, points, history)
 
 

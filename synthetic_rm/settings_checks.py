@@ -1,6 +1,7 @@
 """F7: the checks of settings that need no data and no compile: one line with the key, the value, what is allowed."""
 
 import math
+import unicodedata
 from dataclasses import fields
 from typing import Any
 
@@ -53,6 +54,7 @@ def validate(settings: Settings) -> None:
         InputError: one line with the key, the value, and what is allowed.
     """
     flat = flatten(settings)
+    _validate_texts(flat)
     _one_of(flat, "environment.name", ("reviews",))
     _one_of(flat, "comparisons.labels", LABELS)
     _one_of(flat, "proxy.init", INITS)
@@ -100,6 +102,13 @@ def validate(settings: Settings) -> None:
         0 <= settings.comparisons.noise <= 0.5, f"comparisons.noise={settings.comparisons.noise}: allowed is 0 to 0.5"
     )
     _validate_combinations(settings)
+
+
+def _validate_texts(flat: dict[str, Any]) -> None:
+    for key, value in flat.items():
+        if isinstance(value, str):
+            good = not any(unicodedata.category(character) in ("Cc", "Cs") for character in value)
+            require(good, f"{key}={value!a}: allowed are characters that can be written, no control characters")
 
 
 def _validate_rl(settings: Settings, flat: dict[str, Any]) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors.numpy import load_file, save_file
 
 from synthetic_rm.build import Builder
 from synthetic_rm.checkpoints import Checkpoints
@@ -20,6 +19,7 @@ from synthetic_rm.initial_policy import InitialPolicy, initial_policy
 from synthetic_rm.losses import pair_margins
 from synthetic_rm.optimizers.best_of_n import Pool, draw_pool, open_pool, response_identity, score_pool
 from synthetic_rm.progress import Reporter
+from synthetic_rm.reading import open_npy
 from synthetic_rm.recalibration import recalibration_factor
 from synthetic_rm.release import load_release
 from synthetic_rm.rewards.neural import init_reward, neural_reward
@@ -28,7 +28,7 @@ from synthetic_rm.settings import Settings
 from synthetic_rm.store import Artifact, Store
 from synthetic_rm.training.reward import evaluate_reward, reward_learning_rate, train_reward
 from synthetic_rm.types import Comparisons, Network, Responses
-from synthetic_rm.weights import load_params, save_params
+from synthetic_rm.weights import load_arrays, load_params, save_arrays, save_params
 from synthetic_rm.world import World, abstract_reward, network_count, network_for
 
 
@@ -80,7 +80,7 @@ class Simulation:
             data = self._human_comparisons() if settings.labels == "human" else self._gold_comparisons(checkpoints)
             named = {**data.responses._asdict(), "target": data.target, "weight": data.weight}
             arrays = {name: np.asarray(value) for name, value in named.items()}
-            save_file(arrays, folder / "comparisons.safetensors")
+            save_arrays(folder / "comparisons.safetensors", arrays)
             length, weight = arrays["length"], arrays["weight"]
             return {"groups": len(weight), "dropped": float(1 - weight.mean()), "mean_length": float(length.mean())}
 
@@ -126,7 +126,7 @@ class Simulation:
 
     def comparison_parts(self) -> tuple[Comparisons, Comparisons]:
         """(training, held-out) comparisons as device arrays; of the former those that the proxies learn from."""
-        stored = load_file(self.comparisons.path / "comparisons.safetensors")
+        stored = load_arrays(self.comparisons.path / "comparisons.safetensors")
         responses = Responses(*(jnp.asarray(stored[name]) for name in Responses._fields))
         data = Comparisons(responses, jnp.asarray(stored["target"]), jnp.asarray(stored["weight"]))
         training, held_out = split_groups(data, self.settings.comparisons.held_out)
@@ -237,7 +237,7 @@ class Simulation:
         """Scores of reward models (leading axis [members]) over the pool, as `scores.npy` [members, prompts, N]."""
 
         def make(folder: Path, checkpoints: Checkpoints) -> dict[str, Any]:
-            pool, identity = self.open_pool(), np.load(self.pool.path / "identity.npy", allow_pickle=False)
+            pool, identity = self.open_pool(), open_npy(self.pool.path / "identity.npy")
             with self.reporter.bar(title, pool.length.size, "samples") as bar:
                 loop, path = checkpoints.loop("scored"), folder / "scores.npy"
                 scores = score_pool(members, pool, identity, path, on_chunk=bar.advance, loop=loop)
@@ -253,7 +253,7 @@ class Simulation:
 
     def gold_scores(self) -> np.ndarray:
         """[prompts, N] gold scores of the pool, in standard deviations of the reference."""
-        return np.load(self.gold_scoring.path / "scores.npy", mmap_mode="r", allow_pickle=False)[0]
+        return open_npy(self.gold_scoring.path / "scores.npy")[0]
 
     def proxy_scoring(self, group: ProxyGroup) -> Artifact:
         """Score the pool by every proxy of a size."""
@@ -263,7 +263,7 @@ class Simulation:
 
     def proxy_scores(self, group: ProxyGroup) -> np.ndarray:
         """[seeds, prompts, N] raw proxy scores of the pool."""
-        return np.load(self.proxy_scoring(group).path / "scores.npy", mmap_mode="r", allow_pickle=False)
+        return open_npy(self.proxy_scoring(group).path / "scores.npy")
 
     @cached_property
     def held_out_gold(self) -> np.ndarray:
@@ -275,7 +275,7 @@ class Simulation:
             return {}
 
         stored = self.store.get("scores", {}, [self.comparisons.key, "gold", *self.world.keys], make)
-        return self._margins(np.load(stored.path / "scores.npy", allow_pickle=False) * self.world.gold_scale)
+        return self._margins(open_npy(stored.path / "scores.npy") * self.world.gold_scale)
 
     @cached_property
     def _held_out(self) -> Responses:

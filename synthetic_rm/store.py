@@ -26,6 +26,7 @@ from synthetic_rm.checkpoints import EVERY, Checkpoints
 from synthetic_rm.errors import InputError, require
 from synthetic_rm.progress import Reporter
 from synthetic_rm.provenance import digest, file_digest
+from synthetic_rm.reading import is_plain_name, read_json
 from synthetic_rm.runtime import safe_to_stop_within, stop_if_asked
 from synthetic_rm.tracking import numbers
 
@@ -256,7 +257,7 @@ def read_manifest(path: Path, key: str) -> dict[str, Any]:
         InputError: the manifest is missing or of another key, or a file is missing or of another size.
     """
     try:
-        manifest = json.loads((path / "manifest.json").read_text())
+        manifest = read_json(path / "manifest.json")
         recorded, facts = str(manifest["key"]), dict(manifest["facts"])
         files = {name: int(size) for name, (size, _) in manifest["files"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -265,6 +266,7 @@ def read_manifest(path: Path, key: str) -> dict[str, Any]:
         raise InputError(f"store: {path} holds key {recorded[:20]}, expected {key[:20]}; {REMEDY}")
     del facts
     for name, size in files.items():
+        require(is_plain_name(name), f"store: the manifest of {path} names {name!a}, not in its folder; {REMEDY}")
         found = (path / name).stat().st_size if (path / name).is_file() else None
         if found != size:
             raise InputError(f"store: {path / name} has {found} bytes, its manifest says {size}; {REMEDY}")

@@ -4,7 +4,6 @@ Only what the store itself names is looked at: folders of known stages, and in t
 that lies there is left alone.
 """
 
-import json
 import os
 import re
 import shutil
@@ -21,6 +20,7 @@ from filelock import Timeout
 
 from synthetic_rm.errors import InputError, require
 from synthetic_rm.provenance import digest
+from synthetic_rm.reading import read_json
 from synthetic_rm.store import VERSIONS, check_contents, lock_of, read_manifest
 
 STAGE = re.compile(r"[0-9a-f]{20}")
@@ -81,13 +81,13 @@ def read_entry(path: Path) -> Entry | None:
         return None
     if STAGE.fullmatch(path.name):
         try:
-            manifest = json.loads((path / "manifest.json").read_text())
+            manifest = read_json(path / "manifest.json")
             return _told(path, path.name, size, used, manifest)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return Entry(path, stage, path.name, "damaged", size, used, note="no readable manifest.json")
     if match := FAILURE.fullmatch(path.name):
         try:
-            return _told(path, match[1], size, used, json.loads(path.read_text()))
+            return _told(path, match[1], size, used, read_json(path))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return Entry(path, stage, match[1], "failed", size, used)
     if match := PROGRESS.fullmatch(path.name):
@@ -101,7 +101,7 @@ def _unfinished(path: Path, digits: str, size: int, used: float) -> Entry:
     """Checkpoints: a run goes on from them, unless the stage is there or they do not say whose they are."""
     stage, parents, version, status = path.parent.name, tuple[str, ...](), None, "unfinished"
     try:
-        identity = json.loads((path / "stage.json").read_text())
+        identity = read_json(path / "stage.json")
         version, parents = int(identity["version"]), tuple(map(str, identity["parents"]))
     except (OSError, ValueError, KeyError, TypeError):
         status = "left over"
@@ -166,7 +166,7 @@ def damage(entry: Entry) -> str | None:
     if not entry.finished:
         return entry.note if entry.status == "damaged" else None
     try:
-        manifest = json.loads((entry.path / "manifest.json").read_text())
+        manifest = read_json(entry.path / "manifest.json")
         identity = {name: manifest[name] for name in IDENTITY}
         key = digest(identity)
         where = (str(manifest["stage"]), key[:20])

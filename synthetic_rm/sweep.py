@@ -22,12 +22,13 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from synthetic_rm.entry import TRACEBACK
 from synthetic_rm.errors import InputError, RunError, require
 from synthetic_rm.files import write_atomic, write_table
 from synthetic_rm.provenance import digest
 from synthetic_rm.settings import Settings
 
-STATUS, ERROR, STOP = "status.json", "error.txt", ".stop"
+STATUS, STOP = "status.json", ".stop"
 LONGEST = 120
 """characters of a folder's name"""
 Run = Callable[[Settings], object]
@@ -114,14 +115,14 @@ def run_point(settings: Settings, name: str, run: Run) -> Outcome:
         seconds = round(time.perf_counter() - started, 1)
         return _told(folder, Outcome(name, status, seconds, " ".join(error.split()), str(folder), os.getpid()))
 
-    (folder / ERROR).unlink(missing_ok=True)
+    (folder / TRACEBACK).unlink(missing_ok=True)
     try:
         run(settings)
     except (InputError, RunError) as error:
         outcome = ended("failed", str(error))
     except Exception as error:  # one point that breaks stops no other
-        write_atomic(folder / ERROR, traceback.format_exc().encode())
-        outcome = ended("failed", f"{type(error).__name__}: {error} ({folder / ERROR} has the traceback)")
+        write_atomic(folder / TRACEBACK, traceback.format_exc().encode())
+        outcome = ended("failed", f"{type(error).__name__}: {error} ({folder / TRACEBACK} has the traceback)")
     except BaseException as error:
         ended("interrupted", type(error).__name__)
         raise

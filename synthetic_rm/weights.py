@@ -8,7 +8,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from synthetic_rm.errors import InputError
+from synthetic_rm.errors import InputError, one_line
 
 
 def _names(params: Any) -> dict[str, Any]:
@@ -18,7 +18,31 @@ def _names(params: Any) -> dict[str, Any]:
 
 def save_params(path: Path, params: Any) -> None:
     """Write a pytree of dictionaries as safetensors, each array named by its path."""
-    save_file({name: np.asarray(leaf, order="C") for name, leaf in _names(params).items()}, path)
+    save_arrays(path, {name: np.asarray(leaf, order="C") for name, leaf in _names(params).items()})
+
+
+def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write named arrays as safetensors.
+
+    Raises:
+        OSError: the file cannot be written, the disk is full.
+    """
+    try:
+        save_file(arrays, path)
+    except SafetensorError as error:  # the library's own for what the system refuses
+        raise OSError(f"{path}: {one_line(error)}") from error
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Named arrays of a safetensors file.
+
+    Raises:
+        InputError: the file is missing or damaged; it is named.
+    """
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        raise InputError(f"weights file {path}: missing or damaged ({one_line(error)})") from error
 
 
 def load_params(path: Path, like: Any) -> Any:
@@ -27,10 +51,7 @@ def load_params(path: Path, like: Any) -> Any:
     Raises:
         InputError: the file is missing or damaged, or its arrays are not those of `like`; the first is named.
     """
-    try:
-        stored = load_file(path)
-    except (OSError, SafetensorError, ValueError) as error:
-        raise InputError(f"weights file {path}: missing or damaged ({error})") from error
+    stored = load_arrays(path)
     wanted = _names(like)
     for name in sorted(set(stored) ^ set(wanted)):
         raise InputError(f"weights file {path}: array {name!r} is {'missing' if name in wanted else 'not expected'}")

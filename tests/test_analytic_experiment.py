@@ -1,5 +1,6 @@
 """`+experiment=oracle` and `+experiment=heavy_tails`: what they leave, and that all of it says what it is."""
 
+import json
 import os
 import subprocess
 import sys
@@ -51,10 +52,23 @@ def folder(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Path:
 def test_the_folder_holds_what_every_experiment_leaves(folder: Path) -> None:
     names = {path.name for path in folder.iterdir()}
     figures = {f"{name}.{kind}" for name in FIGURES[folder.name] for kind in ("png", "svg")}
-    wanted = {"records.csv", "runs.csv", "fits.csv", "config.yaml", "provenance.json", "report.html"} | figures
+    wanted = (
+        {"records.csv", "runs.csv", "fits.csv", "config.yaml", "provenance.json", "report.html"}
+        | figures
+        | {"metrics.jsonl"}
+    )
     extra = {"tails.csv", "prices.csv"} if folder.name == "heavy_tails" else set()
     assert names == wanted | extra
     assert yaml.safe_load((folder / "config.yaml").read_text())["experiment"] == folder.name
+
+
+def test_every_point_is_tracked(folder: Path) -> None:
+    records = read_table(folder / "records.csv", RECORD_COLUMNS)
+    first, *lines, last = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    assert first["start"].startswith(folder.name) and last["finish"] == "ok"
+    points = [line for line in lines if "gold" in line]
+    np.testing.assert_allclose([line["gold"] for line in points], records["gold"], rtol=1e-12)
+    np.testing.assert_allclose([line["kl"] for line in points], records["kl"], rtol=1e-12)
 
 
 def test_tables_have_their_columns_and_every_point_traces_to_a_run(folder: Path) -> None:

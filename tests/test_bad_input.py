@@ -1,20 +1,17 @@
 """Input that cannot be, given to the command: exit code 2, one line that says why, and nothing touched."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from types import ModuleType
-from typing import NamedTuple
 
 import pytest
 import yaml
-from scripts import load_script
+from entered import Command, Ended, at_once, contents, folders, refused
 
-from synthetic_rm import experiments, release
+from synthetic_rm import experiment, release
 from synthetic_rm.environments.reviews.ratings import COLUMNS, DATA_SHA256, load_snippets
 from synthetic_rm.errors import RunError
 from synthetic_rm.experiment import result_config
@@ -25,55 +22,9 @@ ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "experiments" / "run.py"
 
 
-class Ended(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    return load_script("run")
-
-
 @pytest.fixture
-def command(
-    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Callable[..., Ended]:
-    """The command in this process, in an empty working folder."""
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "")
-    monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))  # what the command sets is put back
-
-    def run(*words: str) -> Ended:
-        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *words])
-        try:
-            code = script.main()
-        except SystemExit as error:
-            code = error.code
-        assert list(work.iterdir()) == [] or any("=." in word for word in words)
-        return Ended(code, *capsys.readouterr())
-
-    return run
-
-
-def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
-
-
-def refused(ended: Ended, *named: str) -> None:
-    lines = ended.err.splitlines()
-    assert ended.code == 2 and ended.out == "", ended
-    assert len(lines) == 1 and lines[0].startswith("error: "), ended.err
-    assert "Traceback" not in ended.err
-    assert [text for text in named if text not in lines[0]] == [], lines[0]
-
-
-def folders(tmp_path: Path) -> list[str]:
-    return [f"output={tmp_path / 'output'}", f"store={tmp_path / 'store'}"]
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
+    return Command(monkeypatch, capsys, tmp_path / "work")
 
 
 CASES: list[tuple[list[str], list[str]]] = [
@@ -100,16 +51,42 @@ CASES: list[tuple[list[str], list[str]]] = [
     (["rl.max_jump=40"], ["rl.max_jump=40", "rl.kl_budget=80"]),
     (["rl.method=rloo", "rl.samples=1"], ["rl.samples=1", "rl.method=rloo"]),
     (["rl.kl_target=5"], ["rl.kl_coef=0", "rl.kl_target=5"]),
-    (["rl.proxy_seeds=11"], ["rl.proxy_seeds=7", "proxy.seeds=6"]),
+    (["rl.proxy_seeds=11"], ["rl.proxy_seeds=11", "proxy.seeds=10"]),
     (["rl.gae_lambda=1.5"], ["rl.gae_lambda=1.5", "0 to 1"]),
     (["rl.prompts=40000"], ["rl.prompts=40000", "distinct training prompts"]),
     (["best_of_n.prompts=1528"], ["best_of_n.prompts=1528", "1527"]),
+    (["proxy.seeds=true"], ["proxy.seeds", "true"]),
+    (["proxy.seeds=1e3"], ["proxy.seeds", "1000.0"]),
+    (["proxy.sizes=[]"], ["proxy.sizes=[]"]),
+    (["proxy.learning_rate=nan"], ["proxy.learning_rate=nan", "below 10"]),
+    (["comparisons.num=99999999999999999999"], ["comparisons.num=99999999999999999999", "2,147,483,647"]),
+    (["comparisons.held_out=1"], ["comparisons.held_out=1.0", "below 1"]),
+    (["comparisons.num=70", "comparisons.held_out=0.1"], ["proxy.batch=64", "63 comparisons"]),
+    (["comparisons.labels=human", "comparisons.noise=0.2"], ["comparisons.noise=0.2", "labels=human"]),
+    (["best_of_n.seed=-1"], ["best_of_n.seed=-1", "0 or more"]),
+    (["fit.level=1.5"], ["fit.level=1.5", "below 1"]),
+    (["runtime.dtype=int8"], ["runtime.dtype='int8'", "bfloat16"]),
+    (["tracking.wandb=often"], ["tracking.wandb='often'", "offline"]),
+    (['tracking.project=""'], ["tracking.project=''"]),
+    (["experiment=oracel"], ["experiment"]),
+    (["+experiment=oracel"], ["experiment/oracel", "oracle"]),
+    (["+experiment=oracle", "proxy.seeds=0"], ["proxy.seeds=0", "1 or more"]),
+    (["study=[{proxy.seeds: 2}, {proxy.seeds: many}]"], ["study[1]", "proxy.seeds", "many"]),
+    (["study=[{output: here}]"], ["study[0]", "output"]),
+    (["tracking.folder=${store}x${nothing}"], ["tracking.folder", "nothing"]),
+    (["tracking.folder=${tracking.folder}"], ["tracking.folder"]),
+    (["proxy.seeds=${oc.env:NOT_SET_ANYWHERE}"], ["NOT_SET_ANYWHERE"]),
+    (["proxy.seeds=${unknown:3}"], ["proxy.seeds", "unknown"]),
+    (["=3"], ["override"]),
+    (["proxy.seeds=1", "proxy.seeds.more=2"], ["proxy.seeds"]),
+    (["hydra/launcher=none_such"], ["hydra/launcher/none_such"]),
+    (["--config-name=none_such"], ["none_such"]),
 ]
 
 
 @pytest.mark.parametrize(("words", "named"), CASES, ids=[" ".join(words) for words, _ in CASES])
 def test_input_that_cannot_be_is_told_on_one_line(
-    command: Callable[..., Ended], tmp_path: Path, words: list[str], named: list[str]
+    command: Command, tmp_path: Path, words: list[str], named: list[str]
 ) -> None:
     refused(command(*words, *folders(tmp_path)), *named)
     assert contents(tmp_path) == {}
@@ -129,7 +106,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("content", BROKEN)
-def test_ratings_that_cannot_be_read_are_named(command: Callable[..., Ended], tmp_path: Path, content: str) -> None:
+def test_ratings_that_cannot_be_read_are_named(command: Command, tmp_path: Path, content: str) -> None:
     words = ["scale=smoke", "runtime.progress=false", own_data(tmp_path, BROKEN[content])]
     refused(command(*words, *folders(tmp_path)), "mine.tsv")
     assert set(contents(tmp_path)) == {"mine.tsv"}  # no artifact, no configuration of a run that never was
@@ -173,7 +150,7 @@ TOO_LITTLE: dict[str, tuple[Edit, list[str], list[str]]] = {
 
 @pytest.mark.parametrize("case", TOO_LITTLE)
 def test_data_that_does_not_suffice_is_told_before_anything_is_trained(
-    command: Callable[..., Ended], tmp_path: Path, case: str
+    command: Command, tmp_path: Path, case: str
 ) -> None:
     edit, words, named = TOO_LITTLE[case]
     asked = ["scale=smoke", "environment.vocab=300", some_data(tmp_path, edit), *words, *folders(tmp_path)]
@@ -185,7 +162,7 @@ def test_data_that_does_not_suffice_is_told_before_anything_is_trained(
 @pytest.mark.parametrize("key", ["output", "store"])
 @pytest.mark.parametrize("place", ["file", "file/inside", "x" * 300, "y/" * 3000])
 def test_a_folder_that_cannot_be_is_told_before_anything_is_made(
-    command: Callable[..., Ended], tmp_path: Path, key: str, place: str
+    command: Command, tmp_path: Path, key: str, place: str
 ) -> None:
     (tmp_path / "file").write_text("mine")
     words = ["scale=smoke", *folders(tmp_path / "other"), f"{key}={tmp_path / place}"]
@@ -216,7 +193,7 @@ def released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("name", ["gold.safetensors", "tokenizer.json", "backbone-2000.safetensors"])
 def test_a_flipped_byte_of_a_release_is_told_with_both_hashes(
-    command: Callable[..., Ended], released: Path, tmp_path: Path, name: str
+    command: Command, released: Path, tmp_path: Path, name: str
 ) -> None:
     content = bytearray((released / name).read_bytes())
     recorded = file_digest(released / name)
@@ -229,7 +206,7 @@ def test_a_flipped_byte_of_a_release_is_told_with_both_hashes(
 
 
 def test_a_release_that_is_not_whole_or_has_another_vocabulary_is_told(
-    command: Callable[..., Ended], released: Path, tmp_path: Path
+    command: Command, released: Path, tmp_path: Path
 ) -> None:
     refused(command("environment.vocab=1000", *folders(tmp_path)), "environment.vocab=1000", "1024", "reviews-v2")
     refused(command("proxy.init=backbone", *folders(tmp_path)), "proxy.sizes=", "proxy.init=backbone", "[2000]")
@@ -248,7 +225,7 @@ def held_output(tmp_path: Path, content: str) -> Path:
     return folder
 
 
-def test_results_of_another_configuration_are_left_alone(command: Callable[..., Ended], tmp_path: Path) -> None:
+def test_results_of_another_configuration_are_left_alone(command: Command, tmp_path: Path) -> None:
     flat = result_config(Settings(scale="smoke")) | {"proxy.seeds": 7}
     nested: dict[str, dict[str, object]] = {}
     for key, value in flat.items():
@@ -268,7 +245,7 @@ def test_results_of_another_configuration_are_left_alone(command: Callable[..., 
 
 @pytest.mark.parametrize("content", ["", "[1, 2]", "a: [", "\x00", "scale: smoke\nproxy: 3\n"])
 def test_a_folder_whose_configuration_cannot_be_read_is_left_alone(
-    command: Callable[..., Ended], tmp_path: Path, content: str
+    command: Command, tmp_path: Path, content: str
 ) -> None:
     folder = held_output(tmp_path, content)
     before = contents(folder)
@@ -277,14 +254,15 @@ def test_a_folder_whose_configuration_cannot_be_read_is_left_alone(
 
 
 def test_a_run_without_a_result_ends_with_one_line_and_code_1(
-    command: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def fail(settings: Settings) -> None:
-        raise RunError(f"nothing to fit: {settings.output}/runs.csv says which")
+    def fail(*_: object) -> None:
+        raise RunError("nothing to fit: runs.csv says which")
 
-    monkeypatch.setattr(experiments, "run_experiment", fail)
-    ended = command("scale=smoke", *folders(tmp_path))
-    assert ended == Ended(1, "", f"error: nothing to fit: {tmp_path / 'output'}/runs.csv says which\n")
+    at_once(monkeypatch)
+    monkeypatch.setattr(experiment, "overoptimization_tables", fail)
+    ended = command("scale=smoke", "runtime.progress=false", *folders(tmp_path))
+    assert ended == Ended(1, "", "error: nothing to fit: runs.csv says which\n")
 
 
 @pytest.mark.parametrize("word", ["best_of_n.max_n=513", "proxy.seeds=2.5"])

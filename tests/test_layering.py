@@ -14,7 +14,7 @@ FLOORS = {
     name: floor
     for floor, names in enumerate(
         (
-            "types errors files tracking trackers progress runtime provenance",
+            "types errors entry files reading tracking trackers progress runtime provenance",
             "divergences finite_support quantile_policies tails token_kl estimators losses advantages policy_losses "
             "recalibration weights packing checkpoints snapshots filling",
             "networks ladder sampling",

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from synthetic_rm.entry import TRACEBACK
 from synthetic_rm.errors import InputError, RunError
 from synthetic_rm.settings import Settings
 from synthetic_rm.sweep import (
-    ERROR,
     LONGEST,
     STATUS,
     begin,
@@ -88,7 +88,7 @@ def test_how_a_point_ends_is_told_in_its_folder(
     outcome = run_point(points["a"], "a", raising(error))
     assert outcome.status == status and outcome.error.startswith(told) and outcome.seconds is not None
     assert outcomes(points) == [outcome]
-    traceback = tmp_path / "a" / ERROR
+    traceback = tmp_path / "a" / TRACEBACK
     unforeseen = error is not None and not isinstance(error, (InputError, RunError))
     assert traceback.exists() == unforeseen
     if unforeseen:

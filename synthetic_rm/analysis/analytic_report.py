@@ -1,11 +1,9 @@
 """The report of an experiment without training: every figure drawn from its tables, and one page that holds them."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-import yaml
 from matplotlib.figure import Figure
 
 from synthetic_rm.analysis.figures.analytic import (
@@ -22,10 +20,11 @@ from synthetic_rm.analysis.gallery import figure_block, gallery
 from synthetic_rm.analysis.lineage import check_tables
 from synthetic_rm.analysis.page import Page, command_section, write_page
 from synthetic_rm.analysis.report_sections import pairs_table, runs_section
-from synthetic_rm.analysis.run_folder import FIT_COLUMNS, RECORD_COLUMNS, RUN_COLUMNS, read_table
+from synthetic_rm.analysis.run_folder import FIT_COLUMNS, RECORD_COLUMNS, RUN_COLUMNS, read_mapping, read_table
 from synthetic_rm.analysis.series import Series, drawn_of, grouped, series_section
 from synthetic_rm.analysis.tables import Markup, escape, html_table, number
 from synthetic_rm.errors import require
+from synthetic_rm.reading import read_json, read_yaml
 
 CAPTIONS = {
     "figure_tabular": "Exact optimizers on tables. Left: gold (solid) and proxy (dashed) against KL. Right: the exact "
@@ -60,8 +59,9 @@ def redraw_analytic(folder: str | Path) -> Page:
     for name, (figure, _) in figures.items():
         save_figure(figure, path / name)
     series = grouped(records, ("environment", "optimizer", "series"), _name)
+    experiment = read_mapping(path / "config.yaml", read_yaml).get("experiment", "")
     config = (path / "config.yaml").read_text(encoding="utf-8")
-    provenance = json.loads((path / "provenance.json").read_text(encoding="utf-8"))
+    provenance = read_mapping(path / "provenance.json", read_json)
     label = str(records["provenance"].iloc[0])
     sections = {
         "Figures": _gallery(path, figures, series),
@@ -72,8 +72,7 @@ def redraw_analytic(folder: str | Path) -> Page:
         "Provenance": pairs_table(provenance, caption="Where these numbers come from"),
         "Make it again": command_section(provenance),
     }
-    experiment = yaml.safe_load(config).get("experiment", "")
-    facts = [f"experiment {experiment}", *(f"{key} {provenance[key]}" for key in ("started", "commit"))]
+    facts = [f"experiment {experiment}", *(f"{key} {provenance.get(key, 'unknown')}" for key in ("started", "commit"))]
     page = Page(
         path / "report.html",
         title="Worlds where the right answer is known",

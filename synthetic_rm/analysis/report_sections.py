@@ -1,6 +1,5 @@
 """The sections of the report, each a function from tables to HTML; every text from outside is escaped."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import pandas as pd
 
 from synthetic_rm.analysis.figures.style import human_count, percent
 from synthetic_rm.analysis.gallery import figure_block, gallery
-from synthetic_rm.analysis.run_folder import RunFolder
+from synthetic_rm.analysis.run_folder import RunFolder, read_mapping
 from synthetic_rm.analysis.series import Series
 from synthetic_rm.analysis.tables import (
     ABSENT,
@@ -23,7 +22,7 @@ from synthetic_rm.analysis.tables import (
     with_interval,
     with_verdicts,
 )
-from synthetic_rm.errors import InputError
+from synthetic_rm.reading import read_json
 
 FIGURES = {
     "figure_1a": "Proxy (dashed) and gold (solid) score of best-of-n against the KL divergence from the "
@@ -222,12 +221,7 @@ def environment_section(path: Path) -> Markup:
     """
     if not path.exists():
         return Markup("<p>How well gold agrees with people was not recorded with this run.</p>")
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
-    if not isinstance(facts, dict):
-        raise InputError(f"{path} must hold named values, got {type(facts).__name__}")
+    facts = read_mapping(path, read_json)
     gold, raters = facts.get("gold_accuracy"), facts.get("rater_agreement")
     told = ""
     if isinstance(gold, int | float) and isinstance(raters, int | float):

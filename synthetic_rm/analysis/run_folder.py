@@ -1,20 +1,18 @@
 """Reading the output folder of a run back."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
-import yaml
 from numpy.typing import NDArray
 
 from synthetic_rm.analysis.curves import check_curves
 from synthetic_rm.analysis.fit_table import HELD_OUT_KL
 from synthetic_rm.errors import InputError, require
+from synthetic_rm.reading import read_json, read_npz, read_yaml
 
 Read = TypeVar("Read")
 
@@ -130,12 +128,13 @@ class RunFolder:
 def _read(path: Path, reader: Callable[[Path], Read]) -> Read:
     """`reader(path)`; what a missing or damaged file makes it raise becomes one line naming the file."""
     try:
+        require(not path.exists() or path.is_file(), "is no regular file")
         return reader(path)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     except FileNotFoundError as error:
         raise InputError(f"{path} is missing: not the output folder of a finished run") from error
-    except (OSError, ValueError, EOFError, KeyError, BadZipFile, yaml.YAMLError) as error:
+    except (OSError, ValueError, EOFError, KeyError) as error:
         raise InputError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}") from error
 
 
@@ -159,16 +158,24 @@ def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
 
 
 def _read_arrays(file: Path) -> dict[str, NDArray[np.generic]]:
-    with np.load(file, allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
+    arrays = read_npz(file)
     check_curves(arrays)
     return arrays
 
 
-def _read_mapping(file: Path, parse: Callable[[str], Any]) -> dict[str, Any]:
-    content = parse(file.read_text(encoding="utf-8"))
-    require(isinstance(content, dict), f"must hold named values, got {type(content).__name__}")
-    return dict(content)
+def read_mapping(path: Path, reader: Callable[[Path], Any]) -> dict[str, Any]:
+    """Named values from a file of JSON or YAML, as `reading.read_json` and `read_yaml` read it.
+
+    Raises:
+        InputError: the file is missing or damaged, or holds something else.
+    """
+
+    def read(file: Path) -> dict[str, Any]:
+        content = reader(file)
+        require(isinstance(content, dict), f"must hold named values, got {type(content).__name__}")
+        return dict(content)
+
+    return _read(path, read)
 
 
 def load_run_folder(path: str | Path) -> RunFolder:
@@ -195,6 +202,6 @@ def load_run_folder(path: str | Path) -> RunFolder:
         curves=_read(folder / "curves.npz", _read_arrays),
         rl_curves=_read(rl_curves, _read_arrays) if rl_curves.exists() else None,
         history=read_table(history, HISTORY_COLUMNS) if history.exists() else pd.DataFrame(columns=HISTORY_COLUMNS),
-        config=_read(folder / "config.yaml", lambda file: _read_mapping(file, yaml.safe_load)),
-        provenance=_read(folder / "provenance.json", lambda file: _read_mapping(file, json.loads)),
+        config=read_mapping(folder / "config.yaml", read_yaml),
+        provenance=read_mapping(folder / "provenance.json", read_json),
     )

@@ -12,7 +12,7 @@ from rich.text import Text
 from synthetic_rm.analysis.curves import SETTING
 from synthetic_rm.analysis.figures.style import human_count, percent
 
-ABSENT = "–"
+ABSENT, BEYOND = "–", "beyond the data"
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), 127) if chr(code) not in "\t\n\r"}
 _VERDICT_STYLES = {"rose, then fell": "bold red", "fell": "red", "rose, no fall seen": "green"}
 
@@ -82,21 +82,28 @@ def summary_frame(fits: pd.DataFrame, overopt: pd.DataFrame, runs: pd.DataFrame)
         runs: the table of runs.csv.
 
     Returns:
-        Columns params, seeds, val. acc., alpha, beta, peak KL, peak gold, peak seen, last gold, fall,
-        verdict: gold in SDs of the reference, KL in nats, intervals in brackets, the peak of the fit.
+        Columns params, non-emb. (where it is known), seeds, val. acc., alpha, beta, peak KL, peak gold, peak seen,
+        last gold, fall, verdict: gold in SDs of the reference, KL in nats, intervals in brackets, the peak of the
+        fit. Of a peak beyond the largest KL measured no figure is told: it is the form's, not that of the data.
     """
     rows = []
     for _, row in with_verdicts(fits, overopt).iterrows():
         known: Callable[[str], Any] = row.get
+        seen = not row["peak_kl"] > (known("last_kl") or math.inf)
         rows.append(
             {
                 "params": human_count(row["proxy_params"]),
+                **_without_embeddings(known("proxy_params_nonembedding")),
                 "seeds": number(known("num_seeds"), 0),
                 "val. acc.": number(validation_accuracy(runs, row["proxy_params"]), 3),
                 "alpha": with_interval(row["alpha"], row["alpha_lo"], row["alpha_hi"]),
                 "beta": with_interval(row["beta"], row["beta_lo"], row["beta_hi"], 3),
-                "peak KL": with_interval(row["peak_kl"], known("peak_kl_lo"), known("peak_kl_hi"), 1),
-                "peak gold": with_interval(row["peak_gold"], known("peak_gold_lo"), known("peak_gold_hi")),
+                "peak KL": with_interval(row["peak_kl"], known("peak_kl_lo"), known("peak_kl_hi"), 1)
+                if seen
+                else BEYOND,
+                "peak gold": with_interval(row["peak_gold"], known("peak_gold_lo"), known("peak_gold_hi"))
+                if seen
+                else ABSENT,
                 "peak seen": "yes" if row["identified"] else "no",
                 "last gold": number(known("last_gold")),
                 "fall": with_interval(known("fall"), known("fall_lo"), known("fall_hi")),
@@ -104,6 +111,10 @@ def summary_frame(fits: pd.DataFrame, overopt: pd.DataFrame, runs: pd.DataFrame)
             }
         )
     return pd.DataFrame(rows)
+
+
+def _without_embeddings(count: Any) -> dict[str, str]:
+    return {} if count is None else {"non-emb.": ABSENT if pd.isna(count) else human_count(count)}
 
 
 def summary_table(

@@ -16,6 +16,7 @@ from synthetic_rm.comparisons import sampler
 from synthetic_rm.divergences import best_of_n_kl, pool_kl
 from synthetic_rm.estimators import best_of_n_curve
 from synthetic_rm.filling import fill_arrays
+from synthetic_rm.reading import open_npy
 from synthetic_rm.scoring import chunks_of, score_answers
 from synthetic_rm.types import PAD, Curve, Network, Params
 
@@ -87,7 +88,7 @@ def draw_pool(
 def open_pool(folder: Path) -> Pool:
     """The pool that `draw_pool` left in `folder`."""
     names = ("prompts", "tokens", "length", "log_prob")
-    return Pool(*(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names))
+    return Pool(*(open_npy(folder / f"{name}.npy") for name in names))
 
 
 def score_pool(

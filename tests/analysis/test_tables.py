@@ -82,10 +82,30 @@ def test_summary_has_a_row_per_size_with_its_own_numbers(run: RunFolder, verdict
     for position, (_, fit) in enumerate(run.fits.iterrows()):
         cells, verdict = frame.iloc[position], verdicts.iloc[position]
         assert cells["alpha"] == with_interval(fit["alpha"], fit["alpha_lo"], fit["alpha_hi"])
-        assert cells["peak gold"].startswith(number(fit["peak_gold"]))
+        beyond = fit["peak_kl"] > verdict["last_kl"]
+        assert cells["peak gold"].startswith("–" if beyond else number(fit["peak_gold"]))
+        assert cells["peak KL"].startswith("beyond the data" if beyond else number(fit["peak_kl"], 1))
         assert cells["last gold"] == number(verdict["last_gold"])
         assert cells["verdict"] == verdict_text(verdict["rose"], verdict["verdict"])
         assert cells["peak seen"] == ("yes" if fit["identified"] else "no")
+
+
+def test_parameters_without_embeddings_stand_beside_the_others(run: RunFolder, verdicts: pd.DataFrame) -> None:
+    both = [table.assign(proxy_params_nonembedding=[55, 213, 793, 3_393, 39_921]) for table in (run.fits, verdicts)]
+    frame = summary_frame(*both, run.runs)
+    assert frame["non-emb."].tolist() == ["55", "213", "793", "3.4k", "40k"]
+    text = printed(summary_table(*both, run.runs), 80)
+    assert max(map(len, text.splitlines())) <= 80 and all(word in text for word in frame["non-emb."])
+    unknown = summary_frame(run.fits.assign(proxy_params_nonembedding=np.nan), verdicts, run.runs)
+    assert set(unknown["non-emb."]) == {"–"} and "non-emb." not in summary_frame(run.fits, verdicts, run.runs)
+
+
+def test_a_peak_far_beyond_the_data_has_no_figure(run: RunFolder, verdicts: pd.DataFrame) -> None:
+    for peak in (1.7e19, math.inf, verdicts["last_kl"].iloc[0] + 0.01):
+        frame = summary_frame(run.fits.assign(peak_kl=peak, peak_gold=7e7), verdicts, run.runs)
+        assert set(frame["peak KL"]) == {"beyond the data"} and set(frame["peak gold"]) == {"–"}
+    frame = summary_frame(run.fits.assign(peak_kl=verdicts["last_kl"].iloc[0]), verdicts, run.runs)
+    assert not frame["peak KL"].str.contains("beyond").any()
 
 
 def test_settings_of_one_size_are_not_mixed_up(run: RunFolder, verdicts: pd.DataFrame) -> None:

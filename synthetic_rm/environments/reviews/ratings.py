@@ -1,14 +1,13 @@
 """The human-rated snippets: read, checked, lower-cased, and split into training, validation and test."""
 
-import gzip
 import hashlib
 import math
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from synthetic_rm.errors import InputError, require
+from synthetic_rm.reading import read_bytes, unzipped
 
 DATA_PATH = Path(__file__).parent / "data" / "human_ratings.tsv.gz"
 DATA_SHA256 = "05e4a90c1311f5e389ecbe742e1b2ffa736f0a89a94f66d878015639de56f9de"  # of the uncompressed table
@@ -104,16 +103,18 @@ def _shuffle_key(seed: int, text: str) -> bytes:
 
 
 def _read(source: Path) -> bytes:
+    expected = f", expected a table with SHA-256 {DATA_SHA256}" if source == DATA_PATH else ""
     try:
-        content = source.read_bytes()
-        return gzip.decompress(content) if source.suffix == ".gz" else content
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        expected = f", expected a table with SHA-256 {DATA_SHA256}" if source == DATA_PATH else ""
-        found = hashlib.sha256(content).hexdigest()
-        raise InputError(f"{source}: damaged gzip file ({error}), its SHA-256 is {found}{expected}") from error
+        content = read_bytes(source)
     except OSError as error:
-        expected = f", expected a table with SHA-256 {DATA_SHA256}" if source == DATA_PATH else ""
         raise InputError(f"{source}: cannot be read ({error.strerror}){expected}") from error
+    except InputError as error:
+        raise InputError(f"{source}: {error}{expected}") from error
+    try:
+        return unzipped(content) if source.suffix == ".gz" else content
+    except InputError as error:
+        found = hashlib.sha256(content).hexdigest()
+        raise InputError(f"{source}: {error}, its SHA-256 is {found}{expected}") from error
 
 
 def _parse(line: str, where: str) -> Snippet:
