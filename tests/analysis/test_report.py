@@ -21,7 +21,7 @@ from synthetic_rm.errors import InputError
 VOID = {"meta", "link", "br", "img", "input"}
 FIGURES = (
     *("figure_1a", "figure_gold", "figure_extrapolation", "figure_coefficients", "figure_proxy_vs_gold"),
-    "figure_scaling",
+    *("figure_proxy_scores", "figure_scaling"),
 )
 
 
@@ -219,7 +219,7 @@ def test_the_level_told_is_that_of_the_run_and_of_its_intervals(bare: Path) -> N
     drawn = [path.read_text(encoding="utf-8") for path in sorted(bare.glob("figure_*.svg"))]
     told = [re.findall(r"([\d.]+)% interval", text) for text in [(bare / "report.html").read_text("utf-8"), *drawn]]
     assert {level for found in told for level in found} == {"60"}
-    assert len(told[0]) >= 3 and sum(map(bool, told)) == 6  # every figure but the extrapolation
+    assert len(told[0]) >= 3 and sum(map(bool, told)) == 7  # every figure but the extrapolation
     narrow = load_run_folder(bare)
     spans = []
     for run in (wide, narrow):
