@@ -180,7 +180,7 @@ def test_measured_kl_and_scores_cover_the_enumerated_ones(world: LearnedWorld, p
     assert 0.3 < exact["kl"] < 1.0
     for name, wanted in exact.items():
         covers(*repeated(found, name), wanted)
-    assert np.std(found.summary.kl) < 0.8 * np.std(found.summary.k1)
+    assert np.std(found.summary.kl) < 0.9 * np.std(found.summary.k1)
 
 
 def test_far_from_the_reference_only_the_exact_kl_can_be_trusted(
