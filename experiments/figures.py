@@ -17,9 +17,10 @@ from synthetic_rm.analysis.index import write_index
 from synthetic_rm.analysis.page import Page
 from synthetic_rm.analysis.report import redraw
 from synthetic_rm.analysis.run_folder import read_table
-from synthetic_rm.analysis.verdicts import read_verdicts, verdicts_markdown, write_text
+from synthetic_rm.analysis.verdicts import read_verdicts, verdicts_markdown
 from synthetic_rm.entry import Parser, guarded
 from synthetic_rm.errors import require
+from synthetic_rm.files import write_atomic
 
 
 def result_folders(results: Path) -> list[Path]:
@@ -48,7 +49,7 @@ def draw_all(results: Path) -> None:
         print(f"{page.path} ({time.perf_counter() - started:.1f} s)", flush=True)
     told = read_verdicts(results)
     if told:
-        write_text(results / "verdicts.md", verdicts_markdown(told))
+        write_atomic(results / "verdicts.md", verdicts_markdown(told).encode())
     print(write_index(pages, told, results))
 
 

@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from synthetic_rm.errors import InputError
+from synthetic_rm.errors import InputError, named, one_line
+from synthetic_rm.files import write_json
 from synthetic_rm.runtime import stop_asked, stop_if_asked
-from synthetic_rm.snapshots import DamagedError, Snapshot, read_manifest, read_snapshot, write_json, write_snapshot
+from synthetic_rm.snapshots import DamagedError, Snapshot, read_manifest, read_snapshot, write_snapshot
 
 KEPT = 2
 """snapshots of a loop"""
@@ -163,7 +164,7 @@ class Loop:
             except InputError as error:
                 raise InputError(f"{error}; {self.all.remedy}") from error
             except DamagedError as error:
-                told = " ".join(str(error).split())[:300]
+                told = one_line(error)[:300]
                 self.all.say(f"checkpoint {path.name} of {self.title} is damaged and not used: {told}")
                 shutil.rmtree(path, ignore_errors=True)
                 continue
@@ -220,7 +221,7 @@ class Loop:
                 shutil.rmtree(old)
             self.all.cost = time.monotonic() - began
         except Exception as error:  # of Orbax or the disk
-            told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            told = named(error)[:300]
             self.all.say(f"no checkpoint of {self.title} could be written ({told}); it goes on without")
 
 

@@ -22,3 +22,8 @@ def require(condition: bool, message: str) -> None:
 def one_line(error: BaseException) -> str:
     """The message of an exception on one line; its type where there is no message."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def named(error: BaseException) -> str:
+    """The type and the message of an exception on one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())

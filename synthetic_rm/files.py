@@ -1,8 +1,10 @@
 """F0: files written whole or not at all."""
 
 import csv
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -16,5 +18,13 @@ def write_table(frame: pd.DataFrame, path: Path) -> None:
 def write_atomic(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     scratch = path.with_name(f".{path.name}.new")
-    scratch.write_bytes(content)
-    os.replace(scratch, path)
+    try:
+        scratch.write_bytes(content)
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a plain value as JSON, whole or not at all."""
+    write_atomic(path, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from synthetic_rm.errors import InputError
+from synthetic_rm.files import write_json
 from synthetic_rm.provenance import digest, file_digest
 
 ORBAX = threading.Lock()
@@ -106,13 +107,6 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedError("it has no readable manifest.json") from error
     raise DamagedError("its manifest.json is not what was written")
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a plain value as JSON, whole or not at all."""
-    scratch = path.with_name(f".{path.name}.new")
-    scratch.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
-    os.replace(scratch, path)
 
 
 def _is_key(leaf: Any) -> bool:

@@ -9,7 +9,6 @@ made in a folder of another name and renamed when it is whole, so what has its f
 stage holds its lock; others that want it wait and find it made. The system gives the lock of a dead process free.
 """
 
-import json
 import os
 import shutil
 import uuid
@@ -23,7 +22,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from synthetic_rm.checkpoints import EVERY, Checkpoints
-from synthetic_rm.errors import InputError, require
+from synthetic_rm.errors import InputError, named, require
+from synthetic_rm.files import write_json
 from synthetic_rm.progress import Reporter
 from synthetic_rm.provenance import digest, file_digest
 from synthetic_rm.reading import is_plain_name, read_json
@@ -162,7 +162,7 @@ class Store:
             if not checkpoints.written:
                 shutil.rmtree(progress, ignore_errors=True)
             ended = "failed" if isinstance(error, Exception) else "interrupted"
-            told = " ".join(f"{type(error).__name__}: {error}".split())
+            told = named(error)
             manifest |= {"status": ended, "error": told[:500], "facts": {}, "files": {}}
             with suppress(OSError):
                 write_manifest(failure_of(path), manifest, checkpoints.seconds)
@@ -193,10 +193,7 @@ def leftovers(path: Path) -> list[Path]:
 
 def write_manifest(path: Path, manifest: Mapping[str, Any], seconds: float) -> None:
     """Write a manifest, whole or not at all, with the seconds that its stage took, those before interruptions too."""
-    text = json.dumps({**manifest, "seconds": round(seconds, 3)}, indent=1, sort_keys=True)
-    scratch = path.with_name(f".{path.name}.new")
-    scratch.write_text(text + "\n")
-    os.replace(scratch, path)
+    write_json(path, {**manifest, "seconds": round(seconds, 3)})
 
 
 def status(finite: Any) -> str:

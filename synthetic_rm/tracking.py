@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from synthetic_rm.errors import require
+from synthetic_rm.errors import named, require
 
 FILE = "metrics.jsonl"
 PATIENCE = 60.0
@@ -77,7 +77,7 @@ class Guard:
                 getattr(self._tracker, method)(*arguments)
             except Exception as error:  # whatever a tracker raises, the run goes on
                 self._failed = True
-                told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+                told = named(error)[:300]
                 self._say(f"tracking: {self.name} failed and is left out ({told})")
 
     def finish(self, status: str) -> None:

@@ -1,6 +1,5 @@
 """The frame of every report: a page of sections with links to them, written in one move."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -11,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from synthetic_rm.analysis.tables import Markup, escape
+from synthetic_rm.files import write_atomic
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,7 @@ def write_page(page: Page) -> Path:
     text = Template(template.read_text(encoding="utf-8")).substitute(
         title=escape(page.title), subtitle=escape(page.subtitle), body="\n".join(body)
     )
-    partial = page.path.with_name(f".{page.path.name}.tmp")
-    try:
-        partial.write_text(text, encoding="utf-8", errors="replace")
-        os.replace(partial, page.path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_atomic(page.path, text.encode(errors="replace"))
     return page.path
 
 

@@ -1,7 +1,6 @@
 """What the records of a run say of each claim of the paper: a table, as CSV, HTML and Markdown."""
 
 import math
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
@@ -22,6 +21,7 @@ from synthetic_rm.analysis.figures.style import percent
 from synthetic_rm.analysis.main_setting import as_the_paper
 from synthetic_rm.analysis.run_folder import RunFolder, read_table
 from synthetic_rm.analysis.tables import ABSENT, Markup, escape, html_table, with_interval
+from synthetic_rm.files import write_atomic
 
 CLAIMS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "H1a": ("gold rises, then falls", ("best_of_n", "RL")),
@@ -114,18 +114,9 @@ def _curves(part: RunFolder, *, free: str = "") -> list[SettingCurves]:
 def write_verdicts(run: RunFolder) -> pd.DataFrame:
     """Write verdicts.csv into the folder of a run, in one move; the table."""
     table = verdicts(run)
-    write_text(run.path / "verdicts.csv", table.to_csv(index=False, lineterminator="\n", float_format="%.6g"))
+    text = table.to_csv(index=False, lineterminator="\n", float_format="%.6g")
+    write_atomic(run.path / "verdicts.csv", text.encode())
     return table
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    partial = path.with_name(f".{path.name}.tmp")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def verdicts_section(table: pd.DataFrame) -> Markup:
