@@ -13,7 +13,7 @@ MOVED := $(shell test "$$(cat $(INSTALLED) 2>/dev/null)" = "$$(pwd -P)" || echo 
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install figure1 paper figures smoke environment benchmark browser lint types test clean moved
+.PHONY: help install figure1 paper figures notebooks smoke environment benchmark browser lint types test clean moved
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,9 @@ paper-%: $(INSTALLED)
 
 figures: $(INSTALLED) ## Draw every figure and report under results/ again from its records (seconds)
 	$(PY) experiments/figures.py
+
+notebooks: $(INSTALLED) ## Run the notebooks anew and save what they show (minutes)
+	.venv/bin/jupyter-execute --inplace notebooks/*.ipynb
 
 smoke: $(INSTALLED) ## The same at smoke scale (a minute or two) into results/smoke
 	$(PY) experiments/run.py +experiment=figure1 scale=smoke output=results/smoke store=results/store

@@ -10,6 +10,10 @@ from pathlib import Path
 import pandas as pd
 from analysis.synthetic_folder import SIZES, write_folder
 
+from synthetic_rm.analysis.index import write_index
+from synthetic_rm.analysis.page import Page
+from synthetic_rm.analysis.tables import Markup
+
 ROOT = Path(__file__).resolve().parents[1]
 WITHOUT_JAX = """
 import runpy, sys
@@ -73,6 +77,15 @@ def the_index_tells_all_of_it(root: Path) -> None:
     for name in ("a", "b/c"):
         measured = pd.read_csv(root / name / "verdicts.csv").query("verdict != 'not measured'")
         assert len([link for link in links if link.startswith(f"#{name}-figure")]) == measured["figure"].count() > 0
+
+
+def test_the_index_leads_from_the_papers_figures_to_ours(tmp_path: Path) -> None:
+    html = Markup('<figure id="figure_both"></figure>')
+    runs = pd.DataFrame({"run": ["r"], "stage": "ppo", "status": "ok", "config_hash": "c", "commit": "d"})
+    page = Page(tmp_path, "t", "s", [], {"Any": html, "Make it again": Markup("")}, runs)
+    text = write_index({"figure1": page, "other": page}, {}, tmp_path).read_text(encoding="utf-8")
+    assert re.findall(r'<a href="(#[^"]+)">figure1/figure_both</a>', text) == ["#figure1-figure_both"]
+    assert 'id="figure1-figure_both"' in text and 'id="other-figure_both"' in text
 
 
 def test_a_process_without_jax_is_one(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from synthetic_rm.analysis.page import Page, write_page
+from synthetic_rm.analysis.paper import PAPER
 from synthetic_rm.analysis.report_sections import runs_section
-from synthetic_rm.analysis.tables import Markup, escape
+from synthetic_rm.analysis.tables import ABSENT, Markup, escape, html_table
 from synthetic_rm.analysis.verdicts import CLAIMS, measured, verdict_cells, verdict_table
 
 HASHES = ("config_hash", "commit")
@@ -30,6 +31,7 @@ def write_index(pages: Mapping[str, Page], verdicts: Mapping[str, pd.DataFrame],
     sections = {
         "Results": Markup("".join(_result(name, page) for name, page in pages.items())),
         "Verdicts": _verdicts(verdicts),
+        "Figures of the paper": _paper(pages),
         "Figures": _parts(pages, lambda _, html: "<figure " in html),
         "Sample responses": _parts(pages, lambda heading, _: heading == "Sample responses"),
         "Runs": _runs(pages),
@@ -73,6 +75,26 @@ def _verdicts(tables: Mapping[str, pd.DataFrame]) -> Markup:
         for _, row in measured(table[table["claim"] == claim]).iterrows()
     ]
     return verdict_table(rows, "Claims of the paper, as measured") if rows else Markup("<p>None was measured.</p>")
+
+
+def _paper(pages: Mapping[str, Page]) -> Markup:
+    """The paper's figures, what each says, and those of ours that show the same."""
+    drawn = {
+        f"{name}/{figure}": f"#{name}-{figure}"
+        for name, page in pages.items()
+        for html in page.sections.values()
+        for figure in re.findall(r'<figure id="(\w+)"', html)
+    }
+    rows = [
+        {
+            "figure": figure.number,
+            "what the paper says": figure.says,
+            "ours": Markup("<br>".join(f'<a href="{drawn[n]}">{n}</a>' for n in figure.ours if n in drawn) or ABSENT),
+        }
+        for figure in PAPER
+    ]
+    kinds = {"what the paper says": "text"}
+    return html_table(pd.DataFrame(rows), caption="The paper’s figures beside ours", classes=kinds)
 
 
 def _parts(pages: Mapping[str, Page], wanted: Callable[[str, Markup], bool]) -> Markup:

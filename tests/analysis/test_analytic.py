@@ -6,7 +6,7 @@ import pytest
 
 from synthetic_rm.analysis.analytic_fits import analytic_fits, gold_shape
 from synthetic_rm.analysis.analytic_report import headline
-from synthetic_rm.analysis.figures.analytic import figure_heavy_tails, figure_iterated, figure_tabular, series_colors
+from synthetic_rm.analysis.figures.analytic import figure_heavy_tails, figure_iterated, figure_tabular
 from synthetic_rm.analysis.forms import FORMS
 from synthetic_rm.analysis.page import Page, write_page
 from synthetic_rm.analysis.run_folder import FIT_COLUMNS
@@ -60,11 +60,6 @@ def test_the_headline_names_every_curve_under_its_shape() -> None:
     fits = pd.DataFrame(rows, columns=["optimizer", "series", "shape"]).assign(environment="analytic: x")
     told = "Nothing here was trained. Gold falls: t3 (best-of-n). Gold rises: ppo in x; normal (best-of-n)."
     assert headline(fits) == told
-
-
-def test_a_series_keeps_its_colour_by_its_place() -> None:
-    colors = series_colors(["b", "a", "b", "c"])
-    assert list(colors) == ["b", "a", "c"] and len(set(colors.values())) == 3
 
 
 def test_figures_say_what_is_missing_and_refuse_records_of_two_kinds() -> None:

@@ -68,20 +68,32 @@ def test_human_count_is_within_five_percent(count: int) -> None:
     assert abs(value / count - 1) <= 0.05
 
 
-@given(st.lists(st.integers(1_000, 10**9), min_size=1, max_size=12), st.randoms())
-def test_colours_depend_on_the_set_of_sizes_alone(sizes: list[int], random: object) -> None:
-    shuffled = sorted(sizes * 2, key=lambda _: random.random())
-    assert style.size_colors(shuffled) == style.size_colors(sizes)
-    assert len(set(style.size_colors(sizes).values())) == len(set(sizes))
+@given(st.lists(st.integers(2_000, 10**9), min_size=1, max_size=12))
+def test_a_size_has_its_own_colour_whatever_stands_beside_it(sizes: list[int]) -> None:
+    told = style.size_colors(sizes * 2)
+    assert list(told) == sorted(set(sizes))
+    assert told == {size: color for size in told for color in style.size_colors([size]).values()}
 
 
-@pytest.mark.parametrize("count", [2, 5, 9])
-def test_colours_darken_with_size_and_stand_out_on_white(count: int) -> None:
-    rgb = np.array([to_rgb(color) for color in style.size_colors(range(1000, 1000 + count)).values()])
+@pytest.mark.parametrize("sizes", [SIZES, (2_100, 3e6, 9e9), [2_000 * 3**step for step in range(13)]])
+def test_colours_darken_with_size_and_stand_out_on_white(sizes: tuple[int, ...]) -> None:
+    rgb = np.array([to_rgb(color) for color in style.size_colors(sizes).values()])
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     luminance = linear @ [0.2126, 0.7152, 0.0722]
     assert (np.diff(luminance) < 0).all()
     assert (1.05 / (luminance + 0.05)).min() > 2.2
+
+
+def test_our_own_sizes_are_told_apart() -> None:
+    """Neighbours on the laptop's ladder differ by more than a tenth in some channel."""
+    rgb = np.array([to_rgb(color) for color in style.size_colors((2_103, 4_309, 8_985, 19_777, 80_881)).values()])
+    assert np.abs(np.diff(rgb, axis=0)).max(axis=1).min() > 0.1
+
+
+def test_series_without_a_size_are_coloured_by_their_place() -> None:
+    colors = style.rank_colors(["b", "a", "b", "c"])
+    assert list(colors) == ["b", "a", "c"] and len(set(colors.values())) == 3
+    assert len(style.rank_colors(["one"])) == 1
 
 
 @given(st.floats(0.6, 900), st.floats(0.05, 0.2))

@@ -14,7 +14,7 @@ from synthetic_rm.analysis.figures.style import (
     house_style,
     new_figure,
     note_below,
-    size_colors,
+    rank_colors,
     sqrt_kl_axis,
 )
 from synthetic_rm.errors import require
@@ -34,12 +34,6 @@ TITLES = {
 }
 """by the records' `group`"""
 KL_LABEL = "KL from the reference (nats)"
-
-
-def series_colors(names: Iterable[str]) -> dict[str, str]:
-    """One colour per series in the order given, bright to dark, as proxies have theirs by size."""
-    ordered = list(dict.fromkeys(names))
-    return dict(zip(ordered, size_colors(range(len(ordered))).values(), strict=True))
 
 
 def _chosen(records: pd.DataFrame, **values: str) -> pd.DataFrame:
@@ -75,7 +69,7 @@ def figure_tabular(records: pd.DataFrame) -> Figure:
         records: of records.csv, those of the tabular world.
     """
     table = _chosen(records, environment="analytic: tabular")
-    colors = series_colors(table["optimizer"])
+    colors = rank_colors(table["optimizer"])
     figure, (left, right) = new_figure(columns=2, aspect=0.5, cols=2)
     for name, color in colors.items():
         rows = table[table["optimizer"] == name].sort_values("kl")
@@ -111,7 +105,7 @@ def figure_quantile(records: pd.DataFrame) -> Figure:
     """
     table = records[records["threshold"].notna()]
     require(len(table) > 0, "nothing to draw: no record has a threshold")
-    colors = series_colors(table["optimizer"])
+    colors = rank_colors(table["optimizer"])
     figure, (left, right) = new_figure(columns=2, aspect=0.5, cols=2)
     for name, color in colors.items():
         rows = table[table["optimizer"] == name].sort_values("kl")
@@ -143,7 +137,7 @@ def figure_iterated(records: pd.DataFrame) -> Figure:
         records: of records.csv, with `distance` and `series`.
     """
     table = _chosen(records, optimizer="iterated")
-    colors = series_colors(table["series"])
+    colors = rank_colors(table["series"])
     figure, axes = new_figure(columns=1, aspect=0.95)
     for name, color in colors.items():
         for source, style in (("closed form", "-"), ("simulated rounds", "o")):
@@ -168,7 +162,7 @@ def figure_heavy_tails(records: pd.DataFrame) -> Figure:
     figure, panels = new_figure(columns=2, aspect=0.62, cols=2)
     for axes, group in zip(panels, TITLES, strict=True):
         table = _chosen(records, group=group)
-        colors = series_colors(table["series"])
+        colors = rank_colors(table["series"])
         for name, color in colors.items():
             rows = table[table["series"] == name]
             for source, optimizer, style, width in (
@@ -203,7 +197,7 @@ def figure_tail_index(tails: pd.DataFrame, provenance: str) -> Figure:
         tails: of tails.csv: series, share, hill, hill_deviation, moment, xi.
         provenance: what the figure says of itself.
     """
-    colors = series_colors(tails["series"])
+    colors = rank_colors(tails["series"])
     figure, axes = new_figure(columns=1, aspect=1.0)
     for name, color in colors.items():
         rows = tails[tails["series"] == name].sort_values("share")
@@ -231,7 +225,7 @@ def figure_price(prices: pd.DataFrame, provenance: str) -> Figure:
         prices: of prices.csv: series, mass, kl.
         provenance: what the figure says of itself.
     """
-    colors = series_colors(prices["series"])
+    colors = rank_colors(prices["series"])
     figure, axes = new_figure(columns=1, aspect=0.95)
     for name, color in colors.items():
         rows = prices[(prices["series"] == name) & prices["kl"].notna()]

@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import matplotlib as mpl
 import numpy as np
@@ -19,12 +19,17 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from numpy.typing import NDArray
 
 from synthetic_rm.errors import require
 
 COLUMN_WIDTHS = {1: 3.5, 2: 7.0}  # inches
 MUTED = "#5a5a5a"
 _PALETTE = ("viridis", 0.72, 0.0)  # colour map, position of the smallest and of the largest proxy
+_RUNGS = ((2e3, 0.0), (4e3, 0.18), (9e3, 0.36), (2e4, 0.53), (8e4, 0.7), (3e5, 0.8), (1e6, 0.87), (1e7, 0.93),
+          (1e8, 0.97), (1e10, 1.0))  # fmt: skip
+"""parameters and their place in the palette: wide steps where most of our proxies are"""
+Item = TypeVar("Item")
 _KL_LADDER = (0.0, 0.5, 1, 2, 4, 6, 8, 10, 15, 20, 30, 40, 60, 80, 100, 150, 200, 300, 400, 600, 800, 1000)
 _RC: dict[str, Any] = {
     "font.family": "sans-serif",
@@ -96,11 +101,10 @@ def percent(level: float) -> str:
 
 
 def size_colors(sizes: Iterable[int]) -> dict[int, str]:
-    """One colour per proxy size, by rank: bright for the smallest, dark for the largest.
+    """The colour of each proxy size, the same in every figure: bright for small ones, dark for large ones.
 
-    color(size) = viridis(0.72 (1 - rank / (count - 1))), a sequence of falling lightness that survives colour
-    blindness and grey print. It is a pure function of the *set* of sizes: figures that are given the same set
-    (one report passes all its sizes to all its figures) use the same colour for the same proxy.
+    color(size) = viridis(0.72 (1 - t)), t linear in ln size between the rungs of `_RUNGS`: a sequence of falling
+    lightness that survives colour blindness and grey print.
 
     Args:
         sizes: parameter counts, in any order, repeats allowed.
@@ -108,11 +112,21 @@ def size_colors(sizes: Iterable[int]) -> dict[int, str]:
     Returns:
         Parameter count -> "#rrggbb", in ascending order of size.
     """
+    rungs, places = (np.array(column) for column in zip(*_RUNGS, strict=True))
     ordered = sorted({int(size) for size in sizes})
+    return dict(zip(ordered, _colors(np.interp(np.log(ordered), np.log(rungs), places)), strict=True))
+
+
+def rank_colors(items: Iterable[Item]) -> dict[Item, str]:
+    """One colour per item in the order given, from the same map: for series that have no size."""
+    ordered = list(dict.fromkeys(items))
+    places = np.linspace(0, 1, len(ordered)) if len(ordered) > 1 else np.array([0.5])
+    return dict(zip(ordered, _colors(places), strict=True))
+
+
+def _colors(places: NDArray[np.float64]) -> list[str]:
     name, first, last = _PALETTE
-    positions = np.linspace(first, last, len(ordered)) if len(ordered) > 1 else np.array([(first + last) / 2])
-    colormap = mpl.colormaps[name]
-    return {size: to_hex(colormap(position)) for size, position in zip(ordered, positions, strict=True)}
+    return [to_hex(color) for color in mpl.colormaps[name](first + (last - first) * places)]
 
 
 def kl_ticks(limit: float, *, gap: float = 0.07) -> list[float]:
