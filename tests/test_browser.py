@@ -130,6 +130,7 @@ def test_a_series_links_to_its_own_runs_and_filters_them(visit, results: Path) -
         assert len(seen.rows()) == count and all(text.startswith(f"{optimizer}-{size}-") for text in seen.rows())
         assert page.locator("#shown").inner_text() == f"{count} shown"
     row.locator('a[href^="#run-"]').first.click()  # a proxy, which the filter hides
+    page.locator("tr:target").wait_for(state="visible")  # the page hears of the new address after the click
     assert len(seen.rows()) == everything and page.locator("tr:target").is_visible()
 
 
