@@ -60,6 +60,8 @@ class Builder:
     store: Store
     reporter: Reporter
     dtype: str = "float32"
+    memory: int | None = None
+    """bytes of a device that training may fill; none: all that is usable"""
 
     @property
     def build(self) -> BuildSettings:
@@ -112,6 +114,7 @@ class Builder:
                     steps=steps,
                     batch=self.build.batch,
                     learning_rate=learning_rate(network),
+                    memory=self.memory,
                     on_chunk=bar.losses,
                     checkpoints=checkpoints,
                 )
@@ -146,6 +149,7 @@ class Builder:
                     steps=steps,
                     batch=build.batch,
                     learning_rate=SFT_RATE * learning_rate(network),
+                    memory=self.memory,
                     on_chunk=bar.losses,
                     checkpoints=checkpoints,
                 )
@@ -192,6 +196,7 @@ class Builder:
                     batch=build.gold_batch,
                     learning_rate=build.gold_learning_rate,
                     readout=build.gold_readout,  # type: ignore[arg-type]
+                    memory=self.memory,
                     on_chunk=bar.losses,
                     checkpoints=checkpoints,
                 )

@@ -4,6 +4,7 @@ Sizes are total parameter counts, embeddings included; the count without them (K
 """
 
 import math
+from functools import cache
 from typing import NamedTuple
 
 from synthetic_rm.errors import require
@@ -42,6 +43,7 @@ def count_parameters(shape: Shape, *, reward_head: bool = False) -> ParameterCou
     return ParameterCount(shape.vocab * width + trunk, trunk)
 
 
+@cache
 def shape_for_budget(budget: int, vocab: int) -> Shape:
     """The shape of the ladder whose total parameter count is nearest to `budget` (in ratio).
 

@@ -13,10 +13,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from synthetic_rm.errors import Stopped, require
 
+_ALONE: ContextVar[bool] = ContextVar("alone", default=False)
 ONE_THREAD_EACH = "--xla_cpu_multi_thread_eigen=false"
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -75,12 +77,30 @@ def _set(key: str, value: object, *names: str) -> None:
     os.environ |= dict.fromkeys(names, str(value))
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """Within it `concurrently` makes one call after another, in this thread."""
+    token = _ALONE.set(True)
+    try:
+        yield
+    finally:
+        _ALONE.reset(token)
+
+
+def side_by_side() -> int:
+    """How many calls `concurrently` makes at once."""
+    return 1 if _ALONE.get() else processors()
+
+
 def concurrently(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """Results of `function` in the order of the items, as many at once as there are processors.
 
     No more than that many calls are under way or waiting to be taken, so memory does not grow with the items. Where
     one raises, those under way are waited for and no other begins.
     """
+    if _ALONE.get():
+        yield from map(function, items)
+        return
     workers = processors()
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future[Result]] = deque()

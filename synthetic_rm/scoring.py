@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from synthetic_rm.checkpoints import NO_LOOP, Loop
+from synthetic_rm.devices import BATCH, everywhere, share_parameters, shared_by, split
 from synthetic_rm.errors import InputError
 from synthetic_rm.filling import fill_arrays
 from synthetic_rm.packing import fill, pack
@@ -23,13 +24,17 @@ MOST_IDS = 2**31 - 1
 
 
 def rows_at_once() -> int:
-    """Rows that go through a network together: on a CPU so few that what is computed stays in its cache."""
+    """Rows that go through a network together on a device: on a CPU so few that what is computed stays in its cache."""
     return 32 if jax.default_backend() == "cpu" else 1024
+
+
+def _batch() -> int:
+    return rows_at_once() * shared_by(BATCH)
 
 
 @jax.jit
 def _called(members: Any, responses: Responses) -> Array:
-    return jax.lax.map(lambda model: model(responses), members)
+    return everywhere(jax.lax.map(lambda model: model(split(responses)), members))
 
 
 @partial(jax.jit, static_argnames="batch")
@@ -40,17 +45,17 @@ def _read(members: Any, prompt: Array | None, tokens: Array, length: Array, batc
         read = model.reader(prompt)
 
         def body(i: Array, scores: Array) -> Array:
-            part = (jax.lax.dynamic_slice_in_dim(x, i * batch, batch) for x in (tokens, length))
+            part = (split(jax.lax.dynamic_slice_in_dim(x, i * batch, batch)) for x in (tokens, length))
             return jax.lax.dynamic_update_slice_in_dim(scores, read(*part), i * batch, 0)
 
         return jax.lax.fori_loop(0, batches, body, jnp.zeros(length.shape, jnp.float32))
 
-    return jax.lax.map(member, members)
+    return everywhere(jax.lax.map(member, members))
 
 
 def _score_texts(members: Any, prompt: np.ndarray | None, tokens: np.ndarray, length: np.ndarray) -> np.ndarray:
     """Scores [members, N] of texts [N, T], N at most the rows of a program: it is one program whatever N is."""
-    batch, size = rows_at_once(), tokens.shape[1]
+    batch, size = _batch(), tokens.shape[1]
     rows = pack(length, size)
     room = BATCHES * batch - len(rows)
     packed, lengths = (np.pad(x, ((0, room), (0, 0))) for x in fill(rows, tokens, length, size))
@@ -108,7 +113,7 @@ def score_members(members: Any, responses: Responses, loop: Loop = NO_LOOP) -> n
     Raises:
         InputError: a length or, of a model with a network, a token id that cannot be (see `check_responses`).
     """
-    packed = _reads_packed(members)
+    packed, members = _reads_packed(members), share_parameters(members, lead=1)
     check_responses(responses, _vocab(members))
     prompt, tokens, length = (np.asarray(x) for x in responses)
     texts = np.concatenate([prompt, tokens], axis=1)
@@ -122,7 +127,7 @@ def score_members(members: Any, responses: Responses, loop: Loop = NO_LOOP) -> n
         return {"scores": np.asarray(_called(members, part))[:, : rows.stop - rows.start]}
 
     shapes = {"scores": (np.float32, (jax.tree.leaves(members)[0].shape[0], len(length)))}
-    places = [(slice(None), rows) for rows in chunks_of(len(length), BATCHES * rows_at_once() if packed else CALLED)]
+    places = [(slice(None), rows) for rows in chunks_of(len(length), BATCHES * _batch() if packed else CALLED)]
     return fill_arrays(shapes, places, score_chunk, loop)["scores"]
 
 
@@ -133,7 +138,8 @@ def score_answers(members: Any, prompt: np.ndarray, tokens: np.ndarray, length: 
     if not _reads_packed(members):
         return score_members(members, responses)
     check_responses(responses, _vocab(members))
-    parts = chunks_of(len(length), BATCHES * rows_at_once())
+    members = share_parameters(members, lead=1)
+    parts = chunks_of(len(length), BATCHES * _batch())
     return np.concatenate([_score_texts(members, prompt, tokens[rows], length[rows]) for rows in parts], axis=1)
 
 

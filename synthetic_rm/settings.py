@@ -188,6 +188,10 @@ class RuntimeSettings:
     """CPU threads; 0: all that the process may use"""
     dtype: str = "float32"
     """type of matrix products; sums stay float32"""
+    memory_gb: float | None = None
+    """GB of 10^9 bytes of one device that a run reckons with; null: asked of the device or of the machine"""
+    mesh: list[int] | None = None
+    """[devices that share every batch, devices that share every network's parameters]; null: all share batches"""
     progress: bool = True
     checkpoint_seconds: float | None = 20.0
     """between two checkpoints of a stage's loop, more where one takes long; null: only where the process is stopped"""

@@ -26,7 +26,9 @@ from synthetic_rm.settings import (
 from synthetic_rm.types import Shape
 
 MOST = 2**31 - 1
-"""the largest whole number of any key: seeds and array sizes are 32-bit"""
+"""the largest whole number of any key but `BUDGETS`: seeds and array sizes are 32-bit"""
+BUDGETS = ("environment.build.reference_size", "environment.build.gold_size")
+"""parameters of a network: no array is so long"""
 
 
 def _one_of(flat: dict[str, Any], key: str, allowed: tuple[str, ...]) -> None:
@@ -36,7 +38,7 @@ def _one_of(flat: dict[str, Any], key: str, allowed: tuple[str, ...]) -> None:
 def _at_least(flat: dict[str, Any], low: float, *keys: str) -> None:
     for key in keys:
         value = flat[key]
-        high = MOST if isinstance(value, int) else math.inf
+        high = MOST if isinstance(value, int) and key not in BUDGETS else math.inf
         good = value is None or low <= value <= high
         require(
             good, f"{key}={value}: allowed is {low:g} or more" + (f", up to {MOST:,}" if value and value > high else "")
@@ -83,6 +85,12 @@ def validate(settings: Settings) -> None:
         _between(flat, key, 0, math.inf)
     _between(flat, "environment.build.gold_learning_rate", 0, 10)
     _validate_rl(settings, flat)
+    memory, mesh = settings.runtime.memory_gb, settings.runtime.mesh
+    require(memory is None or 0 < memory < math.inf, f"runtime.memory_gb={memory}: allowed is above 0, in GB")
+    require(
+        mesh is None or (len(mesh) == 2 and min(mesh) >= 1),
+        f"runtime.mesh={mesh}: allowed are two numbers of 1 or more, as [8, 1]",
+    )
     for key in ("output", "store", "tracking.folder"):
         require(flat[key] != "", f"{key}='': allowed is the path of a folder")
     if settings.runtime.platform is not None:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from synthetic_rm.build import Builder
+from synthetic_rm.capacity import costs_of
 from synthetic_rm.checkpoints import Checkpoints
 from synthetic_rm.checks import check_prompts
 from synthetic_rm.comparisons import draw_groups, held_out_groups, label_by_scores, split_groups
@@ -53,7 +54,8 @@ class Simulation:
 
     @cached_property
     def builder(self) -> Builder:
-        return Builder(self.settings.environment, self.store, self.reporter, self.settings.runtime.dtype)
+        s, memory = self.settings, costs_of(self.settings).usable
+        return Builder(s.environment, self.store, self.reporter, s.runtime.dtype, memory)
 
     @cached_property
     def environment(self) -> Reviews:
@@ -134,8 +136,7 @@ class Simulation:
 
     def proxies(self, size: int) -> ProxyGroup:
         """Train the proxies of one size, every seed from its own start and in its own order."""
-        s, world = self.settings.proxy, self.world
-        vocab = world.environment.vocab
+        s, world, vocab = self.settings.proxy, self.world, self.settings.environment.vocab
         network = network_for(size, vocab, self.settings.runtime.dtype)
         count = network_count(size, vocab, reward_head=True)
         rate = s.learning_rate if s.learning_rate is not None else reward_learning_rate(count.total)
@@ -170,6 +171,7 @@ class Simulation:
                     learning_rate=rate,
                     readout=s.readout,  # type: ignore[arg-type]
                     width=s.vmap_width,
+                    memory=costs_of(self.settings).room(size),
                     on_chunk=bar.losses,
                     checkpoints=checkpoints,
                 )
@@ -194,11 +196,9 @@ class Simulation:
 
     def eval_prompts(self) -> np.ndarray:
         """Held-out prompts [prompts, P] on which optimizers are measured."""
-        s = self.settings.best_of_n
+        s, prompts = self.settings.best_of_n, self.environment.prompts("test")
         check_prompts(self.settings, self.environment)
-        prompts = self.environment.prompts("test")
-        order = np.random.default_rng(s.seed).permutation(len(prompts))[: s.prompts]
-        return prompts[order]
+        return prompts[np.random.default_rng(s.seed).permutation(len(prompts))[: s.prompts]]
 
     @cached_property
     def pool(self) -> Artifact:

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from synthetic_rm.devices import share_parameters
 from synthetic_rm.environments.reviews.environment import Reviews
 from synthetic_rm.ladder import ParameterCount, count_parameters, shape_for_budget
 from synthetic_rm.networks import transformer
@@ -77,17 +78,17 @@ def assemble(
     """A world from its files."""
     reference = network_for(build.reference_size, environment.vocab, dtype)
     gold_network = network_for(build.gold_size, environment.vocab, dtype)
-    gold_params = load_params(gold_file, abstract_reward(gold_network))
+    gold_params = share_parameters(load_params(gold_file, abstract_reward(gold_network)))
     gold = neural_reward(gold_network, gold_params, build.gold_readout)  # type: ignore[arg-type]
     deviation = float(facts["gold"]["reference_deviation"])
     backbones = {
-        size: load_params(path, abstract_trunk(network_for(size, environment.vocab, dtype)))
+        size: share_parameters(load_params(path, abstract_trunk(network_for(size, environment.vocab, dtype))))
         for size, path in backbone_files.items()
     }
     return World(
         environment,
         reference,
-        load_params(reference_file, abstract_trunk(reference)),
+        share_parameters(load_params(reference_file, abstract_trunk(reference))),
         gold.centred(float(facts["gold"]["reference_mean"]), 1 / deviation if deviation > 0 else math.nan),
         deviation,
         backbones,

@@ -4,15 +4,13 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 import pandas as pd
 import pytest
-from jax.extend.core import jaxprs_in_params
+from programs import products
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -123,17 +121,6 @@ def test_the_ratio_is_of_medians_and_its_range_of_rounds() -> None:
     assert (row["ratio_low"], row["ratio_high"]) == (1.5, 4.0)
     again = throughput.ratio_row(ppo.Ratio("a / b", "TRL", theirs, ours, 2.0))
     assert again == {"name": "a / b", "against": "TRL", "ratio": 3.0, "low": 1.5, "high": 4.0, "aim": 2.0}
-
-
-def products(jaxpr: Any, times: int = 1) -> Iterator[int]:
-    """2 m n k of every matrix product of a program, those of its loops as often as they run."""
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == "dot_general":
-            (contracted, _), _ = equation.params["dimension_numbers"]
-            left = equation.invars[0].aval.shape
-            yield times * 2 * equation.outvars[0].aval.size * int(np.prod([left[i] for i in contracted]))
-        for inner in jaxprs_in_params(equation.params):
-            yield from products(inner, times * equation.params.get("length", 1))
 
 
 def test_counted_operations_are_those_of_the_programs(monkeypatch: pytest.MonkeyPatch) -> None:

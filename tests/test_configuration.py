@@ -37,7 +37,7 @@ def _flat(values: dict[str, Any], prefix: str) -> dict[str, Any]:
 
 def test_every_file_is_of_a_known_group() -> None:
     known = {"config.yaml", *(f"scale/{name}.yaml" for name in SCALES), *(f"experiment/{e}.yaml" for e in EXPERIMENTS)}
-    known.add("hydra/launcher/slurm.yaml")
+    known |= {"CLUSTER.md", "hydra/launcher/slurm.yaml"}
     assert {path.relative_to(CONF).as_posix() for path in CONF.rglob("*") if path.is_file()} == known
     assert {"laptop", "smoke", "gpu"} <= set(SCALES) and "figure1" in EXPERIMENTS
 

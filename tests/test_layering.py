@@ -14,16 +14,20 @@ FLOORS = {
     name: floor
     for floor, names in enumerate(
         (
+<<<<<<< HEAD
             "types errors entry files reading tracking trackers progress runtime provenance",
+=======
+            "types errors files tracking trackers progress runtime provenance devices",
+>>>>>>> 5cf5b33 (Operations and memory of every stage from the settings; work shared among devices)
             "divergences finite_support quantile_policies tails token_kl estimators losses advantages policy_losses "
             "recalibration weights packing checkpoints snapshots filling",
-            "networks ladder sampling",
+            "networks ladder sampling flops memory",
             "policies rewards scoring",
             "environments",
             "comparisons training",
             "optimizers",
             "settings settings_checks store storekeeping world build checks release initial_policy simulation measuring"
-            " rl_simulation rl_tables run_rows results study learned_world analytic",
+            " rl_simulation rl_tables run_rows results study learned_world analytic costs capacity",
             "analysis",
             "config experiments sweep experiment analytic_experiment",
         )

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from synthetic_rm.flops import TRAINING, reading_flops, sampling_flops, text_flops
 from synthetic_rm.ladder import shape_of_width
 from synthetic_rm.networks import transformer
 from synthetic_rm.rewards.neural import NeuralReward, init_reward, neural_reward, raw_scores
@@ -66,23 +67,6 @@ class Work(NamedTuple):
     """how often `call` does the work, side by side"""
     repeats: int = 1
     """how often the other side does it in its turn: short calls are timed several at once"""
-
-
-def layer_flops(shape: Shape, context: int) -> int:
-    """One token through the layers: L (2 (4 D^2 + 3 D F) + 4 C D), attending to C positions, masked ones included."""
-    return shape.layers * (2 * (4 * shape.width**2 + 3 * shape.width * shape.hidden) + 4 * context * shape.width)
-
-
-def logit_flops(shape: Shape) -> int:
-    """One position against the vocabulary: 2 D V."""
-    return 2 * shape.width * shape.vocab
-
-
-def sampling_flops(shape: Shape, size: Size) -> int:
-    """G prompts read once, G N (T - 1) tokens decoded, G N T of them drawn."""
-    prefill = size.prompts * size.prompt_tokens * layer_flops(shape, size.prompt_tokens)
-    decoded = size.rows * (size.response_tokens - 1) * layer_flops(shape, size.length - 1)
-    return prefill + decoded + size.rows * size.response_tokens * logit_flops(shape)
 
 
 def in_turns(calls: Sequence[Call], rounds: int) -> np.ndarray:
@@ -169,13 +153,14 @@ def works(width: int, size: Size) -> list[Work]:
     train_rewards = partial(train_reward, seeds=list(range(copies)), epochs=size.steps, batch=size.rows // 2)
     train_text = partial(train_language_model, seed=0, steps=size.steps, batch=size.rows)
     read, predicted = size.rows * size.length, size.rows * (size.length - 1)
-    forward = read * layer_flops(shape, size.length)
-    text = predicted * (layer_flops(shape, size.length - 1) + logit_flops(shape))
+    forward = reading_flops(shape, size.rows, size.length)
+    text = text_flops(shape, size.rows, size.length - 1)
+    operations = sampling_flops(shape, size.prompts, size.samples, size.prompt_tokens, size.response_tokens)
     return [
         Work(
             "sampling",
             size.rows * size.response_tokens,
-            sampling_flops(shape, size),
+            operations,
             side_by_side(partial(drawn, network, size, params["trunk"], key, prompts), STREAM),
             STREAM * copies,
         ),
@@ -183,14 +168,14 @@ def works(width: int, size: Size) -> list[Work]:
         Work(
             "reward training",
             size.steps * read,
-            3 * size.steps * forward,
+            TRAINING * size.steps * forward,
             partial(train_rewards, network, stacked, Comparisons(pairs, ones, ones), learning_rate=LEARNING_RATE),
             copies,
         ),
         Work(
             "language-model training",
             size.steps * predicted,
-            3 * size.steps * text,
+            TRAINING * size.steps * text,
             partial(train_text, network, params["trunk"], rows, learning_rate=LEARNING_RATE),
         ),
     ]

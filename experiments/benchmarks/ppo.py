@@ -15,11 +15,9 @@ from experiments.benchmarks.measure import (
     Timer,
     drawn,
     in_turns,
-    layer_flops,
-    logit_flops,
     pieces_of,
-    sampling_flops,
 )
+from synthetic_rm.flops import policy_gradient_flops
 from synthetic_rm.networks import transformer
 from synthetic_rm.optimizers.ppo import PPO
 from synthetic_rm.optimizers.rl import Hyper, Program
@@ -60,11 +58,17 @@ class Ratio(NamedTuple):
 
 
 def iteration_flops(shape: Shape, size: Size) -> int:
-    """Operations in the matrix products of one iteration; an update takes three forward passes, policy and value."""
-    read = size.rows * (size.length - 1) * layer_flops(shape, size.length - 1)
-    text = read + size.rows * size.response_tokens * logit_flops(shape)
-    scored = size.rows * size.length * layer_flops(shape, size.length)
-    return sampling_flops(shape, size) + 2 * text + read + scored + 3 * size.epochs * (text + read)
+    """Operations in the matrix products of one iteration whose networks are all of one shape."""
+    return policy_gradient_flops(
+        shape,
+        shape,
+        shape,
+        prompts=size.prompts,
+        samples=size.samples,
+        prompt_tokens=size.prompt_tokens,
+        response_tokens=size.response_tokens,
+        epochs=size.epochs,
+    )
 
 
 class Lanes:

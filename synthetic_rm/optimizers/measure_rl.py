@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from synthetic_rm.devices import split
 from synthetic_rm.losses import pair_margins
 from synthetic_rm.optimizers.rollout import Summary, roll_out, summarise
 from synthetic_rm.types import Array, Key, Network, Params, Responses, RewardModel
@@ -46,6 +47,7 @@ def _draw(network: Network, samples: int, max_tokens: int) -> Any:
 
     def block(params: Params, reference: Params, prompts: Array, key: Key) -> tuple[Responses, Summary]:
         sizes = {"samples": samples, "max_tokens": max_tokens}
+        prompts = split(prompts)
         rollout = roll_out(network, params, reference, lambda r: jnp.zeros(r.length.shape), prompts, key, **sizes)
         return rollout.responses, summarise(rollout)
 
@@ -59,7 +61,7 @@ def _draw(network: Network, samples: int, max_tokens: int) -> Any:
 
 @jax.jit
 def _scores(model: RewardModel, responses: Responses) -> Array:
-    return jax.lax.map(model, responses)
+    return jax.lax.map(lambda block: model(split(block)), responses)
 
 
 def measure_policy(

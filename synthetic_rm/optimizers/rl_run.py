@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from synthetic_rm.checkpoints import UNSAVED, Checkpoints
+from synthetic_rm.devices import everywhere, share_parameters
 from synthetic_rm.errors import require
 from synthetic_rm.optimizers.rl import Hyper, Metrics, Program, RLState
 from synthetic_rm.optimizers.rl_step import init_state, run_chunk
@@ -183,20 +184,22 @@ def optimize(
         len(prompts) >= program.prompts,
         f"rl.prompts={program.prompts}: allowed is up to the {len(prompts)} prompts there are",
     )
-    shared = (reference, jnp.asarray(prompts), ptx)
+    reference = share_parameters(reference)
+    shared = (reference, *everywhere((jnp.asarray(prompts), ptx)))
 
     def run_group(first: int) -> list[LaneResult]:
         group = range(first, min(first + width, len(lanes)))
         members = [lanes[min(first + i, group.stop - 1)] for i in range(width)]
         states = [init_state(reference, lane.value, lane.key, lane.hyper.kl_coef) for lane in members]
-        state: RLState = jax.tree.map(lambda *x: jnp.stack(x), *states)
+        state: RLState = share_parameters(jax.tree.map(lambda *x: jnp.stack(x), *states), lead=1)
         hyper = jax.tree.map(lambda *x: jnp.asarray(x, jnp.float32), *(lane.hyper for lane in members))
-        proxies = jax.tree.map(lambda *x: jnp.stack(x), *(lane.proxy for lane in members))
+        proxies = share_parameters(jax.tree.map(lambda *x: jnp.stack(x), *(lane.proxy for lane in members)), lead=1)
         progress = [_Progress(course) for _ in group]
         shown = [reference for _ in group]
         loop = checkpoints.loop(f"lanes-{first}")
         if saved := loop.restore((state, shown)):
             state, shown = jax.tree.map(jnp.asarray, saved.state)
+            state, shown = share_parameters(state, lead=1), share_parameters(shown)
             for i, p in enumerate(progress):
                 p.resume(i, saved.arrays, bool(state.alive[i]))
                 if on_chunk is not None:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from synthetic_rm.devices import everywhere, share_parameters, split
 from synthetic_rm.losses import token_loss
 from synthetic_rm.optimizers.rl import Batch, Hyper, Learner, Metrics, Program, RLState
 from synthetic_rm.optimizers.rollout import roll_out, summarise, token_values
@@ -67,7 +68,7 @@ def _update(
         log_prob = _log_probs(program.network, params, part.responses)
         loss, clipped = program.method.loss(log_prob, mask, part, hyper)
         if ptx is not None:
-            text = TokenRows(ptx.tokens[rows], ptx.weight[rows])
+            text = TokenRows(*(split(x[rows]) for x in ptx))
             loss += hyper.ptx_coef * language_model_loss(program.network, params, text)
         return loss, (clipped, log_prob - part.log_prob)
 
@@ -93,7 +94,7 @@ def _minibatches(program: Program, key: Key, batch: Batch) -> Batch:
     keys = jax.random.split(key, program.epochs)
     order = jnp.stack([jax.random.permutation(k, count) for k in keys])
     order = order.reshape(program.epochs * program.minibatches, count // program.minibatches)
-    return Batch(*jax.tree.map(lambda x: x[order], tuple(batch)))
+    return Batch(*jax.tree.map(lambda x: split(x[order], axis=1), tuple(batch)))
 
 
 def iteration(
@@ -110,7 +111,7 @@ def iteration(
     keys = jax.random.split(jax.random.fold_in(state.key, state.step), 4)
     hyper = hyper._replace(kl_coef=state.kl_coef)
     learner = state.learner
-    chosen = prompts[jax.random.choice(keys[0], prompts.shape[0], (program.prompts,), replace=False)]
+    chosen = split(prompts[jax.random.choice(keys[0], prompts.shape[0], (program.prompts,), replace=False)])
     sizes = {"samples": program.samples, "max_tokens": program.max_tokens}
     rollout = roll_out(program.network, learner.policy, reference, proxy, chosen, keys[1], **sizes)
     if program.value_network is not None:
@@ -231,4 +232,4 @@ def run_chunk(
 
     start = (state, jnp.asarray(False), jnp.int32(0))
     (state, _, done), metrics = jax.lax.scan(body, start, jnp.arange(size))
-    return state, metrics, done
+    return share_parameters(state, lead=1), everywhere(metrics), done

@@ -14,10 +14,13 @@ import numpy as np
 import optax
 
 from synthetic_rm.checkpoints import UNSAVED, Checkpoints
+from synthetic_rm.devices import BATCH, MODEL, device_memory, everywhere, share_parameters, shared_by, split
 from synthetic_rm.errors import require
+from synthetic_rm.memory import USABLE, training_rows
 from synthetic_rm.progress import from_before
-from synthetic_rm.runtime import concurrently
-from synthetic_rm.types import Array, Params
+from synthetic_rm.runtime import concurrently, side_by_side
+from synthetic_rm.scoring import rows_at_once
+from synthetic_rm.types import Array, Params, Shape
 
 Loss = Callable[[Params, Any, Array], tuple[Array, Array]]
 """(params, data, rows [B]) -> (total, weight), scalars: the loss of these rows of the data is total / weight. Both add
@@ -77,11 +80,11 @@ def _slope(loss: Loss, params: Params, data: Any, rows: Array, parts: int) -> tu
         return jax.tree.map(jnp.add, sums, of_part(part)), None
 
     if parts == 1:
-        (total, weight), gradient = of_part(rows)
+        (total, weight), gradient = of_part(split(rows))
     else:
-        split = rows.reshape(parts, -1)
-        empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(of_part, split[0]))
-        ((total, weight), gradient), _ = jax.lax.scan(add, empty, split)
+        each = split(rows.reshape(parts, -1), axis=1)
+        empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(of_part, each[0]))
+        ((total, weight), gradient), _ = jax.lax.scan(add, empty, each)
     weight = jnp.where(weight > 0, weight, 1.0)
     return total / weight, jax.tree.map(lambda x: x / weight, gradient)
 
@@ -113,9 +116,10 @@ def run_chunk(
         return jax.lax.scan(partial(_step, loss, parts, data, seed_peak, steps), seed_state, seed_plan)
 
     if len(plan) > 1:
-        return jax.vmap(one_seed)(state, plan, peak)
-    alone = one_seed(*jax.tree.map(lambda x: x[0], (state, plan, peak)))  # products of matrices, not of stacks of one
-    return jax.tree.map(lambda x: x[None], alone)
+        after, losses = jax.vmap(one_seed)(state, plan, peak)
+    else:  # products of matrices, not of stacks of one
+        after, losses = jax.tree.map(lambda x: x[None], one_seed(*jax.tree.map(lambda x: x[0], (state, plan, peak))))
+    return share_parameters(after, lead=1), everywhere(losses)
 
 
 def batch_plan(rng: np.random.Generator, num_rows: int, batch: int, steps: int) -> np.ndarray:
@@ -129,6 +133,27 @@ def batch_plan(rng: np.random.Generator, num_rows: int, batch: int, steps: int) 
     passes = math.ceil(steps * batch / num_rows)
     order = np.concatenate([rng.permutation(num_rows) for _ in range(passes)])
     return order[: steps * batch].reshape(steps, batch).astype(np.int32)
+
+
+def equal_parts(batch: int, at_once: int) -> int:
+    """The fewest equal parts of a batch of which none has more rows than may go at once; single rows if none may."""
+    return next(n for n in range(1, batch + 1) if batch % n == 0 and batch // n <= max(1, at_once))
+
+
+def rows_that_fit(
+    shape: Shape, length: int, *, predicts: bool, runs: int = 1, width: int = 1, memory: int | None = None
+) -> int:
+    """Rows of S tokens that go through a network in training together on a device: no more than its memory holds.
+
+    Args:
+        predicts: with the logits of every token.
+        runs: networks to train, `width` of them under one vmap.
+        memory: bytes that they may fill; none: the usable share of a device.
+    """
+    room = int(USABLE * device_memory()) if memory is None else memory
+    copies, devices = width * min(math.ceil(runs / width), side_by_side()), shared_by(MODEL)
+    fit = training_rows(shape, length, room, predicts=predicts, copies=copies, devices=devices)
+    return min(rows_at_once(), fit)
 
 
 def train(
@@ -153,7 +178,8 @@ def train(
         learning_rate: peak learning rate, one for all or [seeds]; traced, so a sweep over it compiles once.
         width: seeds under one vmap; groups of so many run side by side on the processors there are.
         chunk: steps between returns to the host.
-        at_once: most rows of a batch that go through the loss together; none: all. The parts of a batch are equal.
+        at_once: most rows of a batch that go through the loss together, on a device; none: all. The parts of a batch
+            are equal.
         on_chunk: called after every chunk of every group, from the group's own thread; what was done before an
             interruption is one chunk.
         checkpoints: where every group's state is kept after a chunk, and found again.
@@ -167,7 +193,8 @@ def train(
     padded = np.concatenate([plan, np.repeat(plan[:, -1:], chunks * size - steps, axis=1)], axis=1)
     peak = np.broadcast_to(np.asarray(learning_rate, np.float32), (seeds,))
     total = jnp.asarray(steps, jnp.float32)
-    parts = next(n for n in range(1, batch + 1) if batch % n == 0 and batch // n <= max(1, at_once or batch))
+    parts = equal_parts(batch, (at_once or batch) * shared_by(BATCH))
+    data, total = everywhere((data, total))
 
     def train_group(first: int) -> tuple[Params, np.ndarray, np.ndarray]:
         group = slice(first, min(first + width, seeds))
@@ -182,9 +209,10 @@ def train(
             if on_chunk is not None:
                 with from_before():
                     on_chunk(range(first, group.stop), min(done, steps), losses)
+        state, rate = share_parameters(state, lead=1), everywhere(jnp.asarray(peak[group]))
         for start in range(done, chunks * size, size):
-            part = jnp.asarray(padded[group, start : start + size])
-            state, values = run_chunk(state, data, part, jnp.asarray(peak[group]), total, loss=loss, parts=parts)
+            part = everywhere(jnp.asarray(padded[group, start : start + size]))
+            state, values = run_chunk(state, data, part, rate, total, loss=loss, parts=parts)
             new, done = np.asarray(values)[:, : max(0, steps - start)], start + size
             losses = np.concatenate([losses, new], axis=1)
             if on_chunk is not None:

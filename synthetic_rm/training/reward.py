@@ -11,8 +11,8 @@ from synthetic_rm.checkpoints import UNSAVED, Checkpoints
 from synthetic_rm.errors import require
 from synthetic_rm.losses import pair_accuracy, ranking_loss
 from synthetic_rm.rewards.neural import Readout, raw_scores
-from synthetic_rm.scoring import check_responses, rows_at_once
-from synthetic_rm.training.loop import Loss, OnChunk, TrainResult, batch_plan, train
+from synthetic_rm.scoring import check_responses
+from synthetic_rm.training.loop import Loss, OnChunk, TrainResult, batch_plan, rows_that_fit, train
 from synthetic_rm.types import Array, Comparisons, Network, Params
 
 
@@ -56,6 +56,7 @@ def train_reward(
     learning_rate: float | np.ndarray,
     readout: Readout = "last",
     width: int = 1,
+    memory: int | None = None,
     on_chunk: OnChunk | None = None,
     checkpoints: Checkpoints = UNSAVED,
 ) -> TrainResult:
@@ -63,6 +64,8 @@ def train_reward(
 
     Args:
         batch: groups in a batch; all pairs of a group belong to one batch element.
+        memory: bytes of a device that may be filled; none: all that is usable. It decides how many groups of a batch
+            are learned from together.
         epochs: passes over the comparisons; the number of steps is rounded down, at least one.
     Raises:
         InputError: a batch larger than the comparisons, or token ids or lengths that cannot be.
@@ -72,6 +75,8 @@ def train_reward(
     check_responses(comparisons.responses, network.shape.vocab)
     steps = max(1, int(groups * epochs) // batch)
     plan = np.stack([batch_plan(np.random.default_rng(seed), groups, batch, steps) for seed in seeds])
+    length = comparisons.responses.prompt.shape[-1] + comparisons.responses.tokens.shape[-1]
+    rows = rows_that_fit(network.shape, length, predicts=False, runs=len(seeds), width=width, memory=memory)
     return train(
         _batch_loss(network, readout),
         params,
@@ -79,7 +84,7 @@ def train_reward(
         plan,
         learning_rate,
         width=width,
-        at_once=max(1, rows_at_once() // comparisons.responses.length.shape[1]),
+        at_once=max(1, rows // comparisons.responses.length.shape[1]),
         on_chunk=on_chunk,
         checkpoints=checkpoints,
     )

@@ -9,8 +9,7 @@ import numpy as np
 
 from synthetic_rm.checkpoints import UNSAVED, Checkpoints
 from synthetic_rm.losses import next_token_loss
-from synthetic_rm.scoring import rows_at_once
-from synthetic_rm.training.loop import Loss, OnChunk, TrainResult, batch_plan, train
+from synthetic_rm.training.loop import Loss, OnChunk, TrainResult, batch_plan, rows_that_fit, train
 from synthetic_rm.types import Array, Network, Params, Responses
 
 
@@ -58,20 +57,26 @@ def train_language_model(
     steps: int,
     batch: int,
     learning_rate: float,
+    memory: int | None = None,
     on_chunk: OnChunk | None = None,
     checkpoints: Checkpoints = UNSAVED,
 ) -> TrainResult:
-    """Train one language model from `params` (without a seed axis; the result has one of length 1)."""
+    """Train one language model from `params` (without a seed axis; the result has one of length 1).
+
+    Args:
+        memory: bytes of a device that may be filled, see `training.loop.rows_that_fit`.
+    """
     rng = np.random.default_rng(seed)
     plan = batch_plan(rng, rows.tokens.shape[0], batch, steps)[None]
     stacked = jax.tree.map(lambda x: x[None], params)
+    at_once = rows_that_fit(network.shape, rows.tokens.shape[1] - 1, predicts=True, memory=memory)
     return train(
         _batch_loss(network),
         stacked,
         rows,
         plan,
         learning_rate,
-        at_once=rows_at_once(),
+        at_once=at_once,
         on_chunk=on_chunk,
         checkpoints=checkpoints,
     )

@@ -1,0 +1,120 @@
+"""F0: the accelerators of a run: how much memory each has, and how programs share their work among them.
+
+Within `sharing` every program is spread over a mesh of two axes, by what it is given and by a few marks in it: devices
+along the first axis share a batch, those along the second the parameters of networks. Elsewhere, and with one device,
+the marks are nothing and programs are those of one device.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from synthetic_rm.errors import require
+from synthetic_rm.runtime import alone
+
+BATCH, MODEL = "batch", "model"
+GROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
+"""what a scheduler allows the processes of a job, in bytes, or "max\""""
+
+
+def machine_memory() -> int:
+    """Bytes of main memory that this process may use: the machine's, or what its control group is allowed."""
+    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        limit = GROUP_LIMIT.read_text().strip()
+    except OSError:
+        return whole
+    return min(whole, int(limit)) if limit.isdigit() else whole
+
+
+def device_memory(gigabytes: float | None = None) -> int:
+    """Bytes of one device: as given in GB of 10^9 bytes, or asked of the device, or the machine's among its devices."""
+    if gigabytes is not None:
+        return int(gigabytes * 1e9)
+    devices = jax.local_devices()
+    told = (devices[0].memory_stats() or {}).get("bytes_limit")
+    return int(told) if told else machine_memory() // len(devices)
+
+
+def mesh_shape(mesh: Sequence[int] | None) -> tuple[int, int]:
+    """(devices that share every batch, devices that share every network's parameters), of all that there are.
+
+    Raises:
+        InputError: they are not so many.
+    """
+    count = jax.device_count()
+    batch, model = mesh or (count, 1)
+    require(batch * model == count, f"runtime.mesh={list(mesh or ())}: allowed are two numbers of product {count}")
+    return batch, model
+
+
+@contextmanager
+def sharing(mesh: Sequence[int] | None = None) -> Iterator[None]:
+    """Share the work of programs among all devices; they then run one after another, in one order on every host.
+
+    Args:
+        mesh: see `mesh_shape`; none: all devices share batches.
+    """
+    shape = mesh_shape(mesh)
+    if shape == (1, 1):
+        yield
+        return
+    made = jax.make_mesh(shape, (BATCH, MODEL), axis_types=(AxisType.Auto, AxisType.Auto))
+    with alone(), jax.set_mesh(made):
+        yield
+
+
+def shared_by(axis: str) -> int:
+    """Devices along an axis of the mesh; 1 outside `sharing`."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return 1 if mesh.empty else int(mesh.shape[axis])
+
+
+def split(tree: Any, axis: int = 0) -> Any:
+    """In a program: rows shared by devices along an axis of the arrays; where they do not divide it, it stays whole."""
+    count = shared_by(BATCH)
+    spec = PartitionSpec(*[None] * axis, BATCH)
+
+    def mark(x: Any) -> Any:
+        return jax.lax.with_sharding_constraint(x, spec) if x.shape[axis] % count == 0 else x
+
+    return jax.tree.map(mark, tree) if count > 1 else tree
+
+
+def parameter_spec(shape: Sequence[int], lead: int, count: int) -> PartitionSpec:
+    """Where `count` devices share an array: along the longest axis that they divide, leading ones apart, or nowhere."""
+    axes = [i for i in range(lead, len(shape)) if shape[i] % count == 0]
+    longest = max(axes, key=lambda i: shape[i], default=None)
+    return PartitionSpec() if longest is None or count == 1 else PartitionSpec(*[None] * longest, MODEL)
+
+
+def share_parameters(tree: Any, lead: int = 0) -> Any:
+    """Networks, or what is shaped like them, on the devices that share their parameters; axes `lead` are never split.
+
+    In a program and outside of it.
+    """
+    if jax.sharding.get_abstract_mesh().empty:
+        return tree
+    return jax.tree.map(lambda x: _put(x, parameter_spec(x.shape, lead, shared_by(MODEL))), tree)
+
+
+def everywhere(tree: Any) -> Any:
+    """Arrays that every device has whole, in a program and outside of it."""
+    if jax.sharding.get_abstract_mesh().empty:
+        return tree
+    return jax.tree.map(partial(_put, spec=PartitionSpec()), tree)
+
+
+def _put(x: Any, spec: PartitionSpec) -> Any:
+    if isinstance(x, jax.core.Tracer):
+        return jax.lax.with_sharding_constraint(x, spec)
+    sharding = NamedSharding(jax.sharding.get_mesh(), spec)
+    local = isinstance(x, jax.Array) and x.is_fully_addressable and not sharding.is_fully_addressable
+    return jax.device_put(np.asarray(x) if local else x, sharding)

@@ -1,0 +1,61 @@
+"""The command that tells what a run costs, and the page that quotes it."""
+
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from scripts import load_script
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = (ROOT / "conf" / "CLUSTER.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    return load_script("cost")
+
+
+def test_the_table_has_every_stage_and_their_sum(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert script.main(["--tflops", "0.05", "scale=laptop", "proxy.sizes=[2000,80000]"]) == 0
+    out = capsys.readouterr().out
+    for name in ("comparisons", "proxies 2,000", "proxies 80,000", "pool", "gold score the pool", "RL against", "all"):
+        assert name in out
+    assert "1 devices of 80 GB, 0.05 TFLOP/s" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--tflops", "0"], "--tflops 0.0: allowed is above 0"),
+        (["--tflops", "1", "--devices", "2", "scale=pod"], "--devices 2: runtime.mesh=[1, 8] has 8"),
+        (["--tflops", "1", "proxy.sizs=[1]"], "proxy.sizs"),
+        (["--tflops", "1", "scale=vast"], "scale/vast"),
+    ],
+    ids=lambda x: " ".join(x) if isinstance(x, list) else "",
+)
+def test_bad_input_is_told_on_one_line(
+    script: ModuleType, capsys: pytest.CaptureFixture[str], words: list[str], told: str
+) -> None:
+    assert script.main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and err.startswith("error: ") and told in err
+
+
+ROWS = re.findall(r"^\| `(scale=pod [^`]*)` \| ([\d,.]+) \| ([\d,.]+) \| ([\d.]+) \|$", PAGE, re.MULTILINE)
+
+
+def test_the_page_quotes_several_runs() -> None:
+    assert len(ROWS) >= 3
+
+
+@pytest.mark.parametrize(("words", "flops", "hours", "memory"), ROWS, ids=[row[0] for row in ROWS])
+def test_the_numbers_on_the_page_are_the_models(
+    script: ModuleType, words: str, flops: str, hours: str, memory: str
+) -> None:
+    devices, rate = re.search(r"(\d+) devices that sustain (\d+) TFLOP/s each", PAGE).groups()  # type: ignore[union-attr]
+    found = script.stages(script.composed(words.split()), int(devices), 80.0)
+    total = sum(stage.flops for stage in found)
+    assert flops == f"{total / 1e18:,.1f}"
+    assert hours == f"{total / (int(devices) * float(rate) * 1e12) / 3600:,.1f}"
+    assert memory == f"{max(stage.resident + stage.memory.total for stage in found) / 1e9:.0f}"

@@ -1,0 +1,91 @@
+"""What devices share comes to what one device does; on one device nothing is changed."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import shared_work
+from jax.sharding import PartitionSpec
+
+from synthetic_rm import devices
+from synthetic_rm.devices import MODEL, device_memory, everywhere, parameter_spec, share_parameters, sharing, split
+from synthetic_rm.errors import InputError
+from synthetic_rm.runtime import side_by_side
+
+ROOT = Path(__file__).resolve().parents[1]
+COMPILE_FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+
+
+def start(output: Path, count: int, *words: str) -> subprocess.Popen[str]:
+    """A process with so many forced devices."""
+    flags = f"--xla_force_host_platform_device_count={count} {COMPILE_FAST}"
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(ROOT / "tests" / "shared_work.py"), str(output), *words]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def ended(process: subprocess.Popen[str], output: Path) -> dict[str, Any]:
+    _, told = process.communicate(timeout=600)
+    assert process.returncode == 0, told[-3000:]
+    with np.load(output, allow_pickle=False) as found:
+        return dict(found)
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict[str, Any]:
+    """The same work on one device, in this process."""
+    return shared_work.every_loop()
+
+
+def test_eight_devices_come_to_what_one_does(tmp_path: Path, alone: dict[str, Any]) -> None:
+    """Batches shared by 4 and parameters by 2: sums are taken in another order, the rest is the same."""
+    found = ended(start(tmp_path / "shared.npz", 8, "4,2"), tmp_path / "shared.npz")
+    assert list(found["devices"]) == [8, 8]
+    assert len(found["rows"]) > 0 and (found["rows"] == 0).all()  # the loss never saw all rows of a batch on a device
+    for name, values in alone.items():
+        np.testing.assert_allclose(found[name], values, rtol=2e-4, atol=2e-5, err_msg=name)
+    assert alone["losses"][0, -1] < alone["losses"][0, 0] and alone["kl"][-1] > 0
+
+
+def test_two_processes_train_to_the_same_loss(tmp_path: Path, alone: dict[str, Any]) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    outputs = [tmp_path / f"{i}.npz" for i in range(2)]
+    processes = [start(output, 1, "none", port, str(i)) for i, output in enumerate(outputs)]
+    for found in [ended(*pair) for pair in zip(processes, outputs, strict=True)]:
+        assert list(found["devices"]) == [2, 1]
+        np.testing.assert_allclose(found["losses"], alone["losses"], rtol=2e-4)
+
+
+def test_one_device_is_used_as_if_there_were_no_mesh() -> None:
+    tree = {"x": jnp.ones((4, 2))}
+    with sharing([1, 1]):
+        assert jax.sharding.get_abstract_mesh().empty and side_by_side() >= 1
+        assert split(tree) is tree and share_parameters(tree) is tree and everywhere(tree) is tree
+    with pytest.raises(InputError, match=r"runtime.mesh=\[5, 7\]"), sharing([5, 7]):
+        pass
+
+
+def test_parameters_are_shared_along_the_longest_axis_that_divides() -> None:
+    assert parameter_spec((3, 8, 6), 1, 2) == PartitionSpec(None, MODEL)
+    assert parameter_spec((8, 3, 6), 1, 2) == PartitionSpec(None, None, MODEL)
+    assert parameter_spec((8, 3, 5), 1, 2) == parameter_spec((8, 4), 0, 1) == PartitionSpec()
+
+
+def test_a_jobs_own_limit_of_memory_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr(devices, "GROUP_LIMIT", limit)
+    whole = devices.machine_memory()
+    limit.write_text("max\n")
+    assert devices.machine_memory() == whole > 0
+    limit.write_text("1048576\n")
+    assert devices.machine_memory() == 1048576
+    assert device_memory(2.5) == 2_500_000_000
