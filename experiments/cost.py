@@ -15,9 +15,9 @@ from hydra import compose, initialize_config_dir
 from rich.console import Console
 from rich.table import Table
 
-from synthetic_rm.capacity import build_of
+from synthetic_rm.capacity import build_of, stages_of
 from synthetic_rm.config import ERRORS, one_line, register, to_settings
-from synthetic_rm.costs import Costs, Machine, Stage, stages_of
+from synthetic_rm.costs import Costs, Machine, Stage
 from synthetic_rm.environments.reviews.environment import split_texts
 from synthetic_rm.errors import InputError, require
 from synthetic_rm.settings import EnvironmentSettings, Settings, points_of

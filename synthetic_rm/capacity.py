@@ -1,6 +1,8 @@
 """F7: whether the stages of a run fit into the devices of this machine: told before anything is compiled."""
 
-from synthetic_rm.costs import Costs, Machine
+from collections.abc import Iterable
+
+from synthetic_rm.costs import Costs, Machine, Stage
 from synthetic_rm.devices import device_memory, mesh_shape
 from synthetic_rm.errors import require
 from synthetic_rm.release import release_build
@@ -50,3 +52,13 @@ def check_memory(settings: Settings, machine: Machine | None = None) -> None:
             f"fit into the {costs.usable / 1e9:.3g} of a device to fill; lower {stage.advice}, or share parameters by "
             "runtime.mesh",
         )
+
+
+def stages_of(points: Iterable[Costs]) -> list[Stage]:
+    """The stages of several points of a study; what they share is made, and counted, once."""
+    found = {
+        (stage, *(repr(getattr(costs.settings, group)) for group in stage.depends)): stage
+        for costs in points
+        for stage in costs.stages()
+    }
+    return list(found.values())

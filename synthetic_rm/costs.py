@@ -3,7 +3,7 @@
 Operations are an upper bound: every response has its full length, every RL run takes all of its iterations.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil, sqrt
 from typing import NamedTuple
@@ -289,13 +289,3 @@ class Costs:
         scored = sum(reading_flops(shape, rows, self._length) for shape in (proxy, self._gold))
         read = response_flops(self._policy, rows, self._prompt, self._response)
         return self._drawn(self._policy, prompts, samples) + 2 * read + scored
-
-
-def stages_of(points: Iterable[Costs]) -> list[Stage]:
-    """The stages of several points of a study; what they share is made, and counted, once."""
-    found = {
-        (stage, *(repr(getattr(costs.settings, group)) for group in stage.depends)): stage
-        for costs in points
-        for stage in costs.stages()
-    }
-    return list(found.values())

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from programs import drawing, optimizing, reward_training, text_training
 
-from synthetic_rm.capacity import check_memory, costs_of
-from synthetic_rm.costs import Costs, Machine, Stage, stages_of
+from synthetic_rm.capacity import check_memory, costs_of, stages_of
+from synthetic_rm.costs import Costs, Machine, Stage
 from synthetic_rm.errors import InputError
 from synthetic_rm.ladder import shape_for_budget
 from synthetic_rm.settings import Settings, points_of, varied
