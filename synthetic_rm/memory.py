@@ -141,7 +141,8 @@ def lane_memory(
     learner = parameter_bytes(policy) + (parameter_bytes(value) if value else 0)
     rows, length = prompts * samples, prompt_tokens + response_tokens
     drawn = sampling_memory(policy, prompts, samples, prompt_tokens, response_tokens)
-    statistics = 2 * logit_bytes(policy, rows * response_tokens) + rows * reading_bytes(policy, length - 1)
+    four = 4 * FLOAT * rows * response_tokens * policy.vocab  # logits of policy and reference, and their log-softmax
+    statistics = four + rows * reading_bytes(policy, length - 1)
     part = rows // minibatches
     update = part * training_row_bytes(policy, length - 1, predicts=True)
     update += text_rows * training_row_bytes(policy, length - 1, predicts=True)
