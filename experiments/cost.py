@@ -7,6 +7,7 @@ Exit code 0 when done, 2 for input that cannot be (one line on standard error sa
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,8 @@ from synthetic_rm.capacity import build_of, stages_of
 from synthetic_rm.config import ERRORS, one_line, register, to_settings
 from synthetic_rm.costs import Costs, Machine, Stage
 from synthetic_rm.environments.reviews.environment import split_texts
-from synthetic_rm.errors import InputError, require
+from synthetic_rm.entry import Parser, guarded
+from synthetic_rm.errors import require
 from synthetic_rm.settings import EnvironmentSettings, Settings, points_of
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -68,23 +70,23 @@ def table(found: Sequence[Stage], rate: float, devices: int, memory: float) -> T
 
 def main(words: Sequence[str] | None = None) -> int:
     """The command, with its exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--devices", type=int, default=1, help="accelerators of the run; default: %(default)s")
     parser.add_argument("--tflops", type=float, required=True, help="10^12 operations a second that one sustains")
     parser.add_argument(
         "--memory-gb", type=float, default=80, help="of each, in GB of 10^9 bytes; default: %(default)s"
     )
     options, rest = parser.parse_known_args(words)
-    try:
-        for name, value in vars(options).items():
-            require(value > 0, f"--{name.replace('_', '-')} {value}: allowed is above 0")
-        found = stages(composed(rest), options.devices, options.memory_gb)
-    except (InputError, *ERRORS) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        return 2
-    rate = options.tflops * 1e12 * options.devices
-    Console(width=None if sys.stdout.isatty() else 100).print(table(found, rate, options.devices, options.memory_gb))
-    return 0
+    return guarded(lambda: tell(options, rest), ERRORS, one_line)
+
+
+def tell(options: argparse.Namespace, words: Sequence[str]) -> None:
+    """Print the table."""
+    for name, value in vars(options).items():
+        require(0 < value < math.inf, f"--{name.replace('_', '-')} {value}: allowed is above 0")
+    found = stages(composed(words), options.devices, options.memory_gb)
+    made = table(found, options.tflops * 1e12 * options.devices, options.devices, options.memory_gb)
+    Console(width=None if sys.stdout.isatty() else 100).print(made)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from synthetic_rm.errors import require
 from synthetic_rm.release import release_build
 from synthetic_rm.runtime import processors
 from synthetic_rm.scoring import rows_at_once
-from synthetic_rm.settings import BuildSettings, RuntimeSettings, Settings
+from synthetic_rm.settings import BuildSettings, RuntimeSettings, Settings, points_of
 
 
 def build_of(settings: Settings) -> BuildSettings:
@@ -36,12 +36,18 @@ def costs_of(settings: Settings, machine: Machine | None = None) -> Costs:
 
 
 def check_memory(settings: Settings, machine: Machine | None = None) -> None:
-    """See that every stage of a run fits into the memory of a machine's devices, by default this one's.
+    """See that every stage of a run, of every point of a study, fits into the memory of a machine's devices, by default
+    this one's.
 
     Raises:
         InputError: one does not; the first is named, with what it needs and what there is.
     """
-    costs = costs_of(settings, machine)
+    machine = machine or machine_of(settings.runtime)
+    for point in points_of(settings):
+        _check_memory(costs_of(point, machine))
+
+
+def _check_memory(costs: Costs) -> None:
     for stage in costs.stages():
         parts = {"the world's models": stage.resident, **stage.memory._asdict()}
         told = ", ".join(f"{name} {part / 1e9:.3g}" for name, part in parts.items() if part)

@@ -141,7 +141,7 @@ class Sweep(Callback):
             named = {name: list(overrides) for overrides, name in self.names.items()}
             asked = for_each(named, lambda overrides: composed(config_name, overrides))
             _prepare_here(asked, launcher)
-            Sweep.points = _checked(asked)
+            Sweep.points = _checked(asked, here=launcher == "BasicLauncher")
             if launcher == "LocalLauncher" and config.hydra.sweeper.max_batch_size is None:
                 threads = max(settings.runtime.threads for settings in asked.values())
                 config.hydra.sweeper.max_batch_size = max(1, processors() // threads) if threads else 1
@@ -206,7 +206,7 @@ def _prepare_here(points: Mapping[str, Settings], launcher: str) -> None:
     jax.config.update("jax_platforms", "cpu")
 
 
-def _checked(asked: Mapping[str, Settings]) -> dict[str, Settings]:
+def _checked(asked: Mapping[str, Settings], here: bool) -> dict[str, Settings]:
     """The points with folders of their own, after everything that can be checked of them before anything is compiled.
 
     Raises:
@@ -216,7 +216,7 @@ def _checked(asked: Mapping[str, Settings]) -> dict[str, Settings]:
 
     for_each(asked, check_settings)
     points = {name: settings_of_point(settings, name) for name, settings in asked.items()}
-    for_each(points, checker())
+    for_each(points, checker(here))
     begin(points)
     return points
 

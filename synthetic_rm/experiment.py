@@ -25,11 +25,8 @@ from synthetic_rm.analysis.tables import summary_table
 from synthetic_rm.build import data_sha256
 from synthetic_rm.capacity import check_memory
 from synthetic_rm.checks import check_data, check_environment
-<<<<<<< HEAD
-from synthetic_rm.entry import TRACEBACK
-=======
 from synthetic_rm.devices import sharing
->>>>>>> 5cf5b33 (Operations and memory of every stage from the settings; work shared among devices)
+from synthetic_rm.entry import TRACEBACK
 from synthetic_rm.errors import InputError, RunError
 from synthetic_rm.files import write_atomic, write_table
 from synthetic_rm.progress import Reporter
@@ -197,7 +194,6 @@ def check_run(settings: Settings) -> None:
     for point in points_of(settings):
         check_data(point.environment)
         check_release(point.environment, list(point.proxy.sizes), point.proxy.init)
-        check_memory(point)
     check_output(settings)
     check_folder("store", Path(settings.store))
     check_tracking(settings)
@@ -223,13 +219,9 @@ def run(settings: Settings) -> Path:
         RunError: no curve stayed finite; runs.csv, environment.json and provenance.json are there.
     """
     check_run(settings)
-<<<<<<< HEAD
-    with Reporter(settings.runtime.progress) as reporter, ExitStack() as held:
+    check_memory(settings)
+    with sharing(settings.runtime.mesh), Reporter(settings.runtime.progress) as reporter, ExitStack() as held:
         return _run(settings, reporter, held)
-=======
-    with sharing(settings.runtime.mesh), Reporter(settings.runtime.progress) as reporter:
-        return _run(settings, reporter)
->>>>>>> 5cf5b33 (Operations and memory of every stage from the settings; work shared among devices)
 
 
 def _run(settings: Settings, reporter: Reporter, held: ExitStack) -> Path:

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from synthetic_rm.analytic_experiment import CURVES, run_analytic
+from synthetic_rm.capacity import check_memory
 from synthetic_rm.checks import check_environment
 from synthetic_rm.environments.reviews.environment import Reviews
 from synthetic_rm.experiment import check_output, check_run, ratings_sha256, run
@@ -31,10 +32,13 @@ def run_experiment(settings: Settings) -> Path:
     return run_analytic(settings) if settings.experiment in CURVES else run(settings)
 
 
-def checker() -> Callable[[Settings], None]:
+def checker(here: bool = True) -> Callable[[Settings], None]:
     """A check of validated settings before anything is compiled, which opens every environment once.
 
     A tokenizer that an environment without a release needs is trained, and kept in the store.
+
+    Args:
+        here: they are run on this machine's devices; if not, the run itself sees whether it fits into its own.
     """
     opened: dict[str, Reviews] = {}
 
@@ -43,6 +47,8 @@ def checker() -> Callable[[Settings], None]:
             check_output(settings)
             return
         check_run(settings)
+        if here:
+            check_memory(settings)
         for point in points_of(settings):
             key = digest([asdict(point.environment), point.store])
             if key not in opened:

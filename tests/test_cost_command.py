@@ -1,6 +1,7 @@
 """The command that tells what a run costs, and the page that quotes it."""
 
 import re
+import shlex
 from pathlib import Path
 from types import ModuleType
 
@@ -59,3 +60,24 @@ def test_the_numbers_on_the_page_are_the_models(
     assert flops == f"{total / 1e18:,.1f}"
     assert hours == f"{total / (int(devices) * float(rate) * 1e12) / 3600:,.1f}"
     assert memory == f"{max(stage.resident + stage.memory.total for stage in found) / 1e9:.0f}"
+
+
+COMMANDS = re.findall(r"^python experiments/run\.py (.*?)(?=\n```|\npython)", PAGE, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=[shlex.split(command)[-1] for command in COMMANDS])
+def test_the_commands_on_the_page_compose(script: ModuleType, command: str) -> None:
+    """With the first of the sizes that a sweep asks for."""
+    words = [re.sub(r"(\[\d+\])(,\[\d+\])+", r"\1", word) for word in shlex.split(command.replace("\\\n", " ")) if word != "-m"]
+    if "hydra/launcher=slurm" in words:
+        pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    if "hydra/launcher=ray" in words:
+        pytest.importorskip("hydra_plugins.hydra_ray_launcher")
+    settings = script.composed(words)
+    assert settings.scale == "pod" and settings.output.startswith("results/pod")
+
+
+def test_the_page_has_a_command_for_every_launcher_and_the_grid() -> None:
+    assert len(COMMANDS) >= 7
+    for words in ("-m hydra/launcher=slurm", "-m hydra/launcher=ray", "+experiment=data_size", "+experiment=policy_size"):
+        assert any(words in command for command in COMMANDS), words

@@ -14,11 +14,7 @@ FLOORS = {
     name: floor
     for floor, names in enumerate(
         (
-<<<<<<< HEAD
-            "types errors entry files reading tracking trackers progress runtime provenance",
-=======
-            "types errors files tracking trackers progress runtime provenance devices",
->>>>>>> 5cf5b33 (Operations and memory of every stage from the settings; work shared among devices)
+            "types errors entry files reading tracking trackers progress runtime provenance devices",
             "divergences finite_support quantile_policies tails token_kl estimators losses advantages policy_losses "
             "recalibration weights packing checkpoints snapshots filling",
             "networks ladder sampling flops memory",
