@@ -19,8 +19,8 @@ from rich.table import Table
 from synthetic_rm.capacity import build_of, stages_of
 from synthetic_rm.config import ERRORS, one_line, register, to_settings
 from synthetic_rm.costs import Costs, Machine, Stage
-from synthetic_rm.environments.reviews.environment import split_texts
 from synthetic_rm.entry import Parser, guarded
+from synthetic_rm.environments.reviews.environment import split_texts
 from synthetic_rm.errors import require
 from synthetic_rm.settings import EnvironmentSettings, Settings, points_of
 

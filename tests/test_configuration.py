@@ -50,7 +50,7 @@ def test_every_file_is_of_a_known_group() -> None:
 def test_every_scale_and_experiment_compose_into_what_their_files_say(scale: str, experiment: str | None) -> None:
     chosen = [f"scale={scale}", *([f"+experiment={experiment}"] if experiment else [])]
     if (scale, experiment) in SMALL_ALONE:
-        with pytest.raises(InputError, match="proxy.sizes"):
+        with pytest.raises(InputError, match=r"proxy\.sizes"):
             settings_of(*chosen)
         chosen.append("proxy.sizes=[12000000]")
     wanted = flatten(Settings()) | values_of(CONF / "scale" / f"{scale}.yaml")

@@ -68,7 +68,11 @@ COMMANDS = re.findall(r"^python experiments/run\.py (.*?)(?=\n```|\npython)", PA
 @pytest.mark.parametrize("command", COMMANDS, ids=[shlex.split(command)[-1] for command in COMMANDS])
 def test_the_commands_on_the_page_compose(script: ModuleType, command: str) -> None:
     """With the first of the sizes that a sweep asks for."""
-    words = [re.sub(r"(\[\d+\])(,\[\d+\])+", r"\1", word) for word in shlex.split(command.replace("\\\n", " ")) if word != "-m"]
+    words = [
+        re.sub(r"(\[\d+\])(,\[\d+\])+", r"\1", word)
+        for word in shlex.split(command.replace("\\\n", " "))
+        if word != "-m"
+    ]
     if "hydra/launcher=slurm" in words:
         pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     if "hydra/launcher=ray" in words:
@@ -79,5 +83,10 @@ def test_the_commands_on_the_page_compose(script: ModuleType, command: str) -> N
 
 def test_the_page_has_a_command_for_every_launcher_and_the_grid() -> None:
     assert len(COMMANDS) >= 7
-    for words in ("-m hydra/launcher=slurm", "-m hydra/launcher=ray", "+experiment=data_size", "+experiment=policy_size"):
+    for words in (
+        "-m hydra/launcher=slurm",
+        "-m hydra/launcher=ray",
+        "+experiment=data_size",
+        "+experiment=policy_size",
+    ):
         assert any(words in command for command in COMMANDS), words

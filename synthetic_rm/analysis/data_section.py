@@ -20,16 +20,19 @@ from synthetic_rm.analysis.figures.data import (
     figure_peaks,
 )
 from synthetic_rm.analysis.figures.data_curves import figure_data_curves, figure_real
+from synthetic_rm.analysis.figures.rl import NAMES
 from synthetic_rm.analysis.figures.style import human_count, percent
 from synthetic_rm.analysis.gallery import figure_block, gallery
+from synthetic_rm.analysis.main_setting import as_the_paper
 from synthetic_rm.analysis.run_folder import RunFolder
 from synthetic_rm.analysis.scaling import Estimate, estimate
-from synthetic_rm.analysis.series import Series
+from synthetic_rm.analysis.series import NO_SERIES, SeriesOf
 from synthetic_rm.analysis.tables import Markup, html_table, number, with_interval
 
 DATA_FIGURES = {
     "figure_data_curves": "Gold (solid) and proxy (dashed) under best-of-n by number of comparisons, a panel for each "
     "proxy size (the paper’s Figs. 4a and 19).",
+    "figure_rl_data_curves": "The same under RL (Fig. 4b).",
     "figure_data_validation": "Validation loss against comparisons by proxy size, and against size by comparisons "
     "(Figs. 6 and 11).",
     "figure_loss_gold": "Gold at n of about 1,000 against validation loss, over sizes and comparisons (Fig. 5).",
@@ -51,13 +54,14 @@ def data_figures(run: RunFolder) -> dict[str, Figure]:
     own = once_by_gold(points)
     told: dict[str, Any] = {"level": run.level}
     if len({point.comparisons for point in own}) < 2:
-        return {}
+        return _rl_curves(run)
     table = data_table(own, cut=run.held_out_kl, **told)
     of_n = run.records[run.records["optimizer"] == "best_of_n"]
     means = mean_curves(run.curves, of_n, rng=np.random.default_rng(0), **told)
     once = means[(means["labels"] == "hard") & (means["proxy_epochs"] == 1)]
     figures = {
         "figure_data_curves": figure_data_curves(once, **told),
+        **_rl_curves(run),
         "figure_data_validation": figure_data_validation(table, **told),
         "figure_loss_gold": figure_loss_gold(table, **told),
         "figure_data_gold": figure_data_gold(table, **told),
@@ -74,6 +78,18 @@ def data_figures(run: RunFolder) -> dict[str, Figure]:
         most = matching["num_comparisons"].max()
         both = pd.concat([beside, matching])
         figures["figure_real"] = figure_real(both[both["num_comparisons"] == most], **told)
+    return figures
+
+
+def _rl_curves(run: RunFolder) -> dict[str, Figure]:
+    """The curves under RL, of the paper's own settings but for the number of comparisons; none where there is one."""
+    figures = {}
+    for part in run.parts():
+        records = as_the_paper(part.records, free="num_comparisons")
+        if part.optimizer != "best_of_n" and records["num_comparisons"].nunique() > 1:
+            means = mean_curves(part.curves, records, rng=np.random.default_rng(0), level=run.level)
+            title = NAMES.get(part.optimizer, part.optimizer)
+            figures["figure_rl_data_curves"] = figure_data_curves(means, title=title, level=run.level)
     return figures
 
 
@@ -133,18 +149,23 @@ def _mean_of_means(groups: Sequence[Any], level: float) -> Estimate:
     return Estimate(mean, mean - half, mean + half)
 
 
-def data_section(run: RunFolder, series: Sequence[Series] = ()) -> Markup:
+def data_section(run: RunFolder, series: SeriesOf = NO_SERIES) -> Markup:
     """The figures that lie in the folder, and every setting's numbers; empty where there is one number of comparisons.
 
     Args:
         run: as for `data_figures`.
-        series: of best-of-n, every setting's.
+        series: of every optimizer, every setting's.
     """
     points = data_points(run)
     if len({point.comparisons for point in once_by_gold(points)}) < 2:
         return Markup("")
     table = data_table(points, level=run.level, cut=run.held_out_kl)
-    drawn = gallery(figure_block(run.path / name, text, series=series) for name, text in DATA_FIGURES.items())
+    of_n = series.get("best_of_n", ())
+    of_rl = [one for name, told in series.items() if name != "best_of_n" for one in told]
+    drawn = gallery(
+        figure_block(run.path / name, text, series=of_rl if name == "figure_rl_data_curves" else of_n)
+        for name, text in DATA_FIGURES.items()
+    )
     rows = [_cells(row) for _, row in table.iterrows()]
     note = (
         f"<p>Comparisons are those learnt from; the first of one draw, validated on the same held-out ones. Chance is "

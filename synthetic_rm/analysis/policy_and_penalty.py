@@ -15,7 +15,7 @@ from synthetic_rm.analysis.figures.rl import NAMES
 from synthetic_rm.analysis.figures.style import human_count, percent
 from synthetic_rm.analysis.gallery import figure_block, gallery
 from synthetic_rm.analysis.run_folder import RunFolder
-from synthetic_rm.analysis.series import Series
+from synthetic_rm.analysis.series import NO_SERIES, SeriesOf
 from synthetic_rm.analysis.tables import Markup, html_table, number, with_interval
 from synthetic_rm.errors import InputError
 
@@ -36,9 +36,6 @@ POLICY_FIGURES: Mapping[str, str] = {
     "figure_policy_steps": "KL of the training rollouts against iterations, by size of the policy (Fig. 15).",
 }
 OF_BEST_OF_N = ("figure_policy", "figure_policy_gain", "figure_policy_gap")
-SeriesOf = Mapping[str, Sequence[Series]]
-"""what figures draw of every optimizer, linked to its runs"""
-NO_SERIES: SeriesOf = {}
 
 
 def varies(records: pd.DataFrame, column: str) -> bool:

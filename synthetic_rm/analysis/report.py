@@ -1,6 +1,6 @@
 """The report of a run, from its tables alone: one HTML file that holds all it shows and needs no network."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ from synthetic_rm.analysis.report_sections import (
 )
 from synthetic_rm.analysis.run_folder import RunFolder, load_run_folder
 from synthetic_rm.analysis.scaling_section import scaling_section
-from synthetic_rm.analysis.series import Series, drawn_of, proxy_series, series_section
+from synthetic_rm.analysis.series import SeriesOf, drawn_of, proxy_series, series_section
 from synthetic_rm.analysis.tables import Markup, escape, number, with_interval
 from synthetic_rm.analysis.verdicts import verdicts_section, write_verdicts
 
@@ -148,10 +148,10 @@ def _titled(parts: list[Part], section: Callable[[RunFolder, pd.DataFrame], Mark
     return Markup("".join(f"<h3>{escape(name)}</h3>{html}" if len(told) > 1 else html for name, html in told))
 
 
-def _studied(run: RunFolder, series: Mapping[str, Sequence[Series]]) -> dict[str, Markup]:
+def _studied(run: RunFolder, series: SeriesOf) -> dict[str, Markup]:
     """What is told of settings besides the main one; empty where there are none."""
     return {
-        "Comparisons": data_section(run, series.get("best_of_n", ())),
+        "Comparisons": data_section(run, series),
         "KL penalty": penalty_section(run, series),
         "Policy size": policy_section(run, series),
     }

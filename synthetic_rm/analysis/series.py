@@ -1,6 +1,6 @@
 """The series that figures draw, and the runs behind each: the way from a point to the command that makes it."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 
@@ -25,6 +25,11 @@ class Series:
     """names of the runs whose points it is made of"""
     params: int | None = None
     """of its proxies"""
+
+
+SeriesOf = Mapping[str, Sequence[Series]]
+"""of every optimizer"""
+NO_SERIES: SeriesOf = {}
 
 
 def grouped(

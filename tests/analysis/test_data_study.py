@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from analysis.data_folder import COUNTS, SIZES, grid, quality, write_data_folder
+from analysis.studied_folder import POINTS, studied
 from analysis.synthetic_folder import SIZES as OTHERS
 from analysis.synthetic_folder import write_folder
 from scripts import load_script
@@ -24,6 +25,7 @@ from synthetic_rm.analysis.data_points import (
     predicted_peak,
 )
 from synthetic_rm.analysis.data_section import data_figures, data_section, epoch_conditions, epoch_table
+from synthetic_rm.analysis.figures.style import data_colors
 from synthetic_rm.analysis.main_setting import as_the_paper, main_setting, with_comparisons
 from synthetic_rm.analysis.report import redraw
 from synthetic_rm.analysis.run_folder import RunFolder, load_run_folder
@@ -200,3 +202,15 @@ def test_figures_draw_the_numbers_of_the_table(run: RunFolder, points: list[Data
     real = figures["figure_real"].axes
     assert [axes.get_title(loc="left") for axes in real] == ["27,000 labelled by gold", "27,000 labelled by people"]
     assert real[0].get_ylim() == real[1].get_ylim()
+
+
+def test_curves_under_rl_are_drawn_by_number_of_comparisons(tmp_path: Path) -> None:
+    run = studied(tmp_path, "num_comparisons", (8000, 2000))
+    figure = data_figures(run)["figure_rl_data_curves"]
+    panels = [axes for axes in figure.axes if axes.lines]
+    assert [axes.get_title(loc="left") for axes in panels] == ["PPO, 2.1k parameters", "PPO, 9.0k parameters"]
+    colors = data_colors([2000, 8000])
+    for axes in panels:
+        ends = {line.get_color(): line.get_xdata()[-1] for line in axes.lines if len(line.get_xdata()) == POINTS}
+        assert ends == {colors[8000]: pytest.approx(16.0), colors[2000]: pytest.approx(9.0)}
+    assert data_figures(studied(tmp_path, "kl_coef", (0.0, 0.1))) == {}

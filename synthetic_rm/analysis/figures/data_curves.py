@@ -31,8 +31,8 @@ def _draw(axes: Axes, curve: pd.DataFrame, color: str) -> None:
 
 
 def _grid(columns: int, count: int, height: float = 0.75) -> tuple[Figure, list[Axes], int]:
-    """So many panels, 1 + columns beside each other; those that are too many are empty."""
-    across = 1 + columns
+    """So many panels, up to 1 + columns beside each other; those that are too many are empty."""
+    across = min(1 + columns, count)
     down = -(-count // across)
     figure, grid = new_figure(columns=columns, aspect=0.18 + height * down / across, rows=down, cols=across)
     panels = list(np.ravel(grid))
@@ -42,13 +42,14 @@ def _grid(columns: int, count: int, height: float = 0.75) -> tuple[Figure, list[
 
 
 @house_style()
-def figure_data_curves(means: pd.DataFrame, *, level: float = 0.95, columns: int = 2) -> Figure:
-    """Gold (solid) and proxy (dashed) of best-of-n against KL, a colour per number of comparisons, a panel per size.
+def figure_data_curves(means: pd.DataFrame, *, title: str = "", level: float = 0.95, columns: int = 2) -> Figure:
+    """Gold (solid) and proxy (dashed) against KL, a colour per number of comparisons, a panel per size.
 
-    The paper's Figs. 4a and 19.
+    The paper's Figs. 4 and 19.
 
     Args:
         means: as `mean_curves` gives them, one setting for each size and number of comparisons.
+        title: of every panel, before the size.
         level: of the intervals.
         columns: width of the figure in columns of a paper.
     Raises:
@@ -63,7 +64,7 @@ def figure_data_curves(means: pd.DataFrame, *, level: float = 0.95, columns: int
         for count, curve in means[means["proxy_params"] == size].groupby("num_comparisons", sort=True):
             _draw(axes, curve, colors[int(str(count))])
         zero_line(axes)
-        axes.set_title(f"{human_count(size)} parameters", loc="left")
+        axes.set_title(f"{title}{', ' if title else ''}{human_count(size)} parameters", loc="left")
         sqrt_kl_axis(axes, limit * 1.01, label="" if place + across < len(sizes) else "KL (nats)", gap=0.13)
     same_height(*panels)
     figure.supylabel("score (gold: SDs of the reference)", fontsize=8)
