@@ -219,7 +219,6 @@ def run(settings: Settings) -> Path:
         RunError: no curve stayed finite; runs.csv, environment.json and provenance.json are there.
     """
     check_run(settings)
-    check_memory(settings)
     with sharing(settings.runtime.mesh), Reporter(settings.runtime.progress) as reporter, ExitStack() as held:
         return _run(settings, reporter, held)
 
@@ -233,6 +232,7 @@ def _run(settings: Settings, reporter: Reporter, held: ExitStack) -> Path:
     simulations = [Simulation(point, store, reporter) for point in points_of(settings)]
     for simulation in simulations:
         check_environment(simulation.settings, simulation.environment)
+    check_memory(settings)
     held.enter_context(alone(Path(settings.output)))
     folder = prepare_output(settings)
     reporter.tracking = open_tracking(folder, reporter.say, **asdict(settings.tracking))

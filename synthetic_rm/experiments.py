@@ -47,13 +47,13 @@ def checker(here: bool = True) -> Callable[[Settings], None]:
             check_output(settings)
             return
         check_run(settings)
-        if here:
-            check_memory(settings)
         for point in points_of(settings):
             key = digest([asdict(point.environment), point.store])
             if key not in opened:
                 origin = {**describe("cpu"), "data_sha256": ratings_sha256(point.environment)}
                 opened[key] = Simulation(point, Store(Path(point.store), origin), Reporter(False)).environment
             check_environment(point, opened[key])
+        if here:
+            check_memory(settings)
 
     return check

@@ -16,7 +16,7 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 SCALES = sorted(path.stem for path in (CONF / "scale").glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 
-SMALL_ALONE = {("pod", "kl_penalty"), ("pod", "policy_size")}
+SMALL_ALONE = {("pod", "kl_penalty"), ("pod", "policy_size"), ("pod", "data_size_rl")}
 """experiments that name small proxies where a scale has none: told, see conf/CLUSTER.md"""
 
 
