@@ -24,16 +24,13 @@ figure1: $(INSTALLED) ## Main job, laptop scale: best-of-n and RL overoptimizati
 	$(PY) experiments/run.py +experiment=figure1 scale=laptop output=results/figure1 store=results/store
 
 # Each into its folder below results/. What one finished is in the store for the next, and for who begins again.
-PAPER := figure1 data_size kl_penalty policy_size oracle heavy_tails
-OPTIONS_kl_penalty := "study=[{rl.kl_coef: 0.0},{rl.kl_coef: 0.1}]"
-OPTIONS_policy_size := rl.method=null "study=[{policy.size: null},{policy.size: 300000}]"
-OPTIONS_data_size := "proxy.sizes=[2000,4000,9000,20000]"
+PAPER := figure1 data_size data_size_rl kl_penalty policy_size oracle heavy_tails
 
 paper: $(INSTALLED) $(PAPER:%=paper-%) ## Every experiment of the paper, laptop scale, resumable, then every figure and verdict
 	$(PY) experiments/figures.py
 
 paper-%: $(INSTALLED)
-	$(PY) experiments/run.py +experiment=$* scale=laptop output=results/$* store=results/store $(OPTIONS_$*)
+	$(PY) experiments/run.py +experiment=$* scale=laptop output=results/$* store=results/store
 
 figures: $(INSTALLED) ## Draw every figure and report under results/ again from its records (seconds)
 	$(PY) experiments/figures.py
