@@ -1,5 +1,6 @@
 """F7: a world's models trained from human ratings, stage by stage through the store."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -9,21 +10,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from synthetic_rm.calibration import calibrate, gold_facts
 from synthetic_rm.checkpoints import Checkpoints
-from synthetic_rm.comparisons import draw_groups
+from synthetic_rm.devices import device_memory
 from synthetic_rm.environments.reviews.environment import Reviews, train_reviews_tokenizer
 from synthetic_rm.environments.reviews.ratings import DATA_SHA256
 from synthetic_rm.environments.reviews.tokenizer import load_tokenizer, save_tokenizer
 from synthetic_rm.errors import InputError
+from synthetic_rm.memory import USABLE, training_memory
 from synthetic_rm.progress import Reporter
 from synthetic_rm.provenance import file_digest
-from synthetic_rm.rewards.neural import NeuralReward, init_reward, neural_reward
-from synthetic_rm.scoring import score
+from synthetic_rm.rewards.neural import init_reward, neural_reward
+from synthetic_rm.runtime import concurrently, side_by_side
 from synthetic_rm.settings import BuildSettings, EnvironmentSettings
 from synthetic_rm.store import Artifact, Store
 from synthetic_rm.training.reward import train_reward
 from synthetic_rm.training.supervised import evaluate_language_model, token_rows, train_language_model
-from synthetic_rm.types import PAD, Network, Params, Responses
+from synthetic_rm.types import PAD, Network, Responses
 from synthetic_rm.weights import load_params, save_params
 from synthetic_rm.world import World, abstract_trunk, assemble, network_count, network_for
 
@@ -131,6 +134,19 @@ class Builder:
 
         return self.store.get("backbone", config, [parent], make)
 
+    def _language_models(self, models: Sequence[tuple[int, int]]) -> list[Artifact]:
+        """Language models of these sizes and steps, side by side where memory holds as many as there are processors."""
+        environment, text = self.environment, self.tokenizer.key
+        rows, length = self.build.batch, environment.prompt_tokens + environment.response_tokens - 1
+        shapes = [network_for(size, environment.vocab).shape for size, _ in models]
+        need = max(training_memory(shape, length, rows, predicts=True).total for shape in shapes)
+        room = self.memory if self.memory is not None else int(USABLE * device_memory())
+        call = concurrently if need * side_by_side() <= room else map
+        environment.part("train")  # encoded once, before several ask for it
+        made = call(lambda model: self.language_model(environment, text, *model), dict.fromkeys(models))
+        found = dict(zip(dict.fromkeys(models), made, strict=True))
+        return [found[model] for model in models]
+
     def reference(self, environment: Reviews, backbone: Artifact) -> Artifact:
         """Fine-tune the reference policy on responses alone (supervised fine-tuning on demonstrations)."""
         build = self.build
@@ -220,14 +236,13 @@ class Builder:
 
     def world(self) -> World:
         """Train (or find in the store) every model of the world."""
-        build = self.build
+        build, sizes = self.build, self.build.backbone_sizes
         tokenizer, environment = self.tokenizer, self.environment
-        start = self.language_model(environment, tokenizer.key, build.reference_size, build.reference_steps)
+        models = [(build.reference_size, build.reference_steps), (build.gold_size, build.gold_steps)]
+        models += [(size, build.backbone_steps) for size in sizes]
+        start, gold_start, *trunks = self._language_models(models)
         reference = self.reference(environment, start)
-        gold_start = self.language_model(environment, tokenizer.key, build.gold_size, build.gold_steps)
         gold = self.gold(environment, gold_start, reference)
-        sizes = build.backbone_sizes
-        trunks = [self.language_model(environment, tokenizer.key, size, build.backbone_steps) for size in sizes]
         files = {size: artifact.path / "params.safetensors" for size, artifact in zip(sizes, trunks, strict=True)}
         return assemble(
             environment,
@@ -255,40 +270,3 @@ def hide_tokens(responses: Responses, rate: float, seed: int) -> Responses:
     prompt[hidden] = PAD
     tokens[rng.random(tokens.shape) < rate] = PAD
     return Responses(jnp.asarray(prompt), jnp.asarray(tokens), jnp.asarray(responses.length))
-
-
-def calibrate(
-    model: NeuralReward,
-    environment: Reviews,
-    policy: Network,
-    params: Params,
-    checkpoints: Checkpoints,
-    *,
-    samples: int,
-    seed: int,
-) -> tuple[float, float]:
-    """Mean and standard deviation of a reward model's scores over reference responses to training prompts."""
-    drawn = draw_groups(
-        policy,
-        params,
-        environment.prompts("train"),
-        jax.random.key(seed + 17),
-        num_groups=max(1, samples // 2),
-        group_size=2,
-        max_tokens=environment.response_tokens,
-        loop=checkpoints.loop("drawn"),
-    )
-    flat = Responses(*(x.reshape(-1, *x.shape[2:]) for x in drawn))
-    scores = score(model, flat, checkpoints.loop("scored"))
-    return float(scores.mean(dtype=np.float64)), float(scores.std(dtype=np.float64))
-
-
-def gold_facts(model: NeuralReward, environment: Reviews, split: str) -> dict[str, Any]:
-    """Agreement of gold with the raters on a held-out split, beside the raters' agreement with each other."""
-    scores = score(model, environment.part(split).responses)
-    agreement = environment.agreement_with_raters(split, scores)
-    raters = environment.rater_agreement(split)
-    ceiling = {
-        name: {"value": found["overall"].value, "se": found["overall"].se} for name, found in raters._asdict().items()
-    }
-    return {"split": split, "agreement": agreement, "raters": ceiling}

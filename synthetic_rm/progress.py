@@ -75,6 +75,7 @@ class Reporter:
         self.tracking = Tracking()
         self.console = Console(file=sys.stderr, quiet=not enabled)
         self._bars = enabled and self.console.is_terminal
+        self._open, self._lock = 0, threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -89,11 +90,20 @@ class Reporter:
     @contextmanager
     def bar(self, title: str, total: float, unit: str) -> Iterator[Bar]:
         """A bar of `total` units, gone when the block ends; of a unit without a name ("") no rate is shown."""
-        if not self._bars:
+        if self._bars:
+            with self._display() as progress:
+                task = progress.add_task(title, total=total, note="")
+                bar = Bar(title, unit, self.tracking, progress, task)
+                yield bar
+                progress.remove_task(task)
+        else:
             bar = Bar(title, unit, self.tracking)
             yield bar
-            bar.close()
-            return
+        bar.close()
+
+    @contextmanager
+    def _display(self) -> Iterator[Progress]:
+        """Where the bars are shown that threads have open at a time: a terminal has one place for all of them."""
         columns = (
             TextColumn("{task.description:<28}"),
             BarColumn(bar_width=24),
@@ -103,7 +113,15 @@ class Reporter:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
         )
-        with Progress(*columns, console=self.console, transient=True) as progress:
-            bar = Bar(title, unit, self.tracking, progress, progress.add_task(title, total=total, note=""))
-            yield bar
-        bar.close()
+        with self._lock:
+            if self._open == 0:
+                self._progress = Progress(*columns, console=self.console, transient=True)
+                self._progress.start()
+            self._open += 1
+        try:
+            yield self._progress
+        finally:
+            with self._lock:
+                self._open -= 1
+                if self._open == 0:
+                    self._progress.stop()

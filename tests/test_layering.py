@@ -22,8 +22,8 @@ FLOORS = {
             "environments",
             "comparisons training",
             "optimizers",
-            "settings settings_checks store storekeeping world build checks release initial_policy simulation measuring"
-            " rl_simulation rl_tables run_rows results study learned_world analytic costs capacity",
+            "settings settings_checks store storekeeping world calibration build checks release initial_policy "
+            "simulation measuring rl_simulation rl_tables run_rows results study learned_world analytic costs capacity",
             "analysis",
             "config experiments sweep experiment analytic_experiment",
         )

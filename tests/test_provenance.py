@@ -6,9 +6,12 @@ import json
 import re
 import shlex
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -213,3 +216,24 @@ def test_a_bar_counts_what_is_done_on_a_terminal(monkeypatch: pytest.MonkeyPatch
         bar._progress.refresh()
     assert "work" in text.getvalue() and "75%" in text.getvalue()
     assert re.search(r"\d steps/s [\d,]+ tokens/s", text.getvalue())
+
+
+def test_bars_that_threads_have_open_at_a_time_share_the_terminal() -> None:
+    reporter = Reporter()
+    text = io.StringIO()
+    reporter.console, reporter._bars = Console(file=text, force_terminal=True, width=120), True
+    both = threading.Barrier(2, timeout=60)
+
+    def work(title: str) -> tuple[Any, dict[str, float]]:
+        with reporter.bar(title, 4, "steps") as bar:
+            both.wait()
+            bar.advance(3)
+            both.wait()
+            return bar._progress, bar._done
+
+    with ThreadPoolExecutor(2) as pool:
+        (first, done), (second, _) = pool.map(work, ["one", "other"])
+    assert first is second and first.finished and done == {"steps": 3}
+    with reporter.bar("after", 1, "steps") as bar:
+        bar._progress.refresh()  # type: ignore[union-attr]
+    assert all(title in text.getvalue() for title in ("one", "other", "after"))

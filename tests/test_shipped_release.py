@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import synthetic_rm
-from synthetic_rm.build import gold_facts
+from synthetic_rm.calibration import gold_facts
 from synthetic_rm.comparisons import draw_groups
 from synthetic_rm.environments.reviews.environment import SPLITS, train_reviews_tokenizer
 from synthetic_rm.provenance import file_digest

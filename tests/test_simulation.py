@@ -275,3 +275,21 @@ def test_a_gold_that_has_no_scale_scores_nothing(made: Made, deviation: float) -
 def test_ratings_that_are_not_there_are_named(made: Made, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere\.tsv"):
         tokenizer_key(made, {"data": str(tmp_path / "nowhere.tsv")}, tmp_path / "store")
+
+
+@pytest.mark.parametrize(("memory", "beside"), [(None, True), (1, False)])
+def test_language_models_are_made_side_by_side_where_memory_holds_them(
+    made: Made, monkeypatch: pytest.MonkeyPatch, memory: int | None, beside: bool
+) -> None:
+    """Each of them once; on whichever path those of the store are found."""
+    known, asked, together = simulation(made).world.stages[1].key, list[object](), build.concurrently
+
+    def noted(call: Any, items: Any) -> Any:
+        asked.extend(items)
+        return together(call, items)
+
+    monkeypatch.setattr(build, "concurrently", noted)
+    builder = dataclasses.replace(simulation(made).builder, memory=memory)
+    model = (made.settings.environment.build.reference_size, made.settings.environment.build.reference_steps)
+    assert [found.key for found in builder._language_models([model, model])] == [known, known]
+    assert asked == ([model] if beside else [])

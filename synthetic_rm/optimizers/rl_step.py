@@ -152,17 +152,15 @@ def iteration(
     )
     finite = jnp.isfinite(jnp.stack([metrics.kl, metrics.proxy, metrics.loss, metrics.value_loss])).all()
     finite &= jnp.isfinite(optax.tree.norm((updated.policy, updated.value))) & jnp.isfinite(norm).all()
-    moved = state._replace(
-        learner=_choose(undone, state.before, updated),
-        before=_choose(undone, state.before, learner),
-        distance=jnp.where(undone, jnp.inf, distance),
-        rate=jnp.where(undone, 0.5 * state.rate, state.rate),
-        kl_coef=steered,
-    )
     going = active & state.alive
-    fields = ("learner", "before", "distance", "rate", "kl_coef")
-    kept = state._replace(
-        **{name: _choose(going & finite, getattr(moved, name), getattr(state, name)) for name in fields}
+    kept = jax.lax.cond(
+        going & finite,
+        lambda: jax.lax.cond(
+            undone,
+            lambda: state._replace(learner=state.before, distance=jnp.float32(jnp.inf), rate=0.5 * state.rate),
+            lambda: state._replace(learner=updated, before=learner, distance=distance),
+        )._replace(kl_coef=steered),
+        lambda: state,
     )
     step, alive = state.step + going, state.alive & (finite | ~active)
     return kept._replace(step=step.astype(jnp.int32), alive=alive), metrics
