@@ -1,7 +1,8 @@
 """Draw every figure and report again from committed records: python experiments/figures.py [--results results]
 
 Nothing is trained and jax is not imported. Every folder below `--results` with a records.csv is drawn anew in place,
-what all of them say of the paper's claims is written to verdicts.md there, and one page over all of them to index.html.
+what all of them say of the paper's claims is written to verdicts.md there and between the marks of the README.md beside
+it, and one page over all of them to index.html.
 
 Exit code 0 when done, 2 for tables that cannot be (one line on standard error says why).
 """
@@ -9,15 +10,17 @@ Exit code 0 when done, 2 for tables that cannot be (one line on standard error s
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import pandas as pd
 
 from synthetic_rm.analysis.analytic_report import redraw_analytic
 from synthetic_rm.analysis.index import write_index
 from synthetic_rm.analysis.page import Page
 from synthetic_rm.analysis.report import redraw
 from synthetic_rm.analysis.run_folder import read_table
-from synthetic_rm.analysis.verdicts import read_verdicts, verdicts_markdown
+from synthetic_rm.analysis.verdicts import read_verdicts, verdicts_markdown, with_verdicts
 from synthetic_rm.entry import Parser, guarded
 from synthetic_rm.errors import require
 from synthetic_rm.files import write_atomic
@@ -50,7 +53,18 @@ def draw_all(results: Path) -> None:
     told = read_verdicts(results)
     if told:
         write_atomic(results / "verdicts.md", verdicts_markdown(told).encode())
+        tell_readme(results, told)
     print(write_index(pages, told, results))
+
+
+def tell_readme(results: Path, tables: Mapping[str, pd.DataFrame]) -> None:
+    """Put the verdicts where the README beside the folder of results has a place for them."""
+    readme = results.resolve().parent / "README.md"
+    if readme.is_file():
+        page = readme.read_text(encoding="utf-8")
+        told = with_verdicts(page, tables, f"{results.name}/")
+        if told != page:
+            write_atomic(readme, told.encode())
 
 
 def main(words: Sequence[str] | None = None) -> int:

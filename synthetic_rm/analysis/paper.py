@@ -32,7 +32,9 @@ PAPER = (
         ("figure1/figure_scaling", "figure1/figure_rl_scaling"),
     ),
     PaperFigure(
-        "4, 19", "More comparisons: higher gold, less overoptimization.", ("data_size/figure_data_curves",)
+        "4, 19",
+        "More comparisons: higher gold, less overoptimization.",
+        ("data_size/figure_data_curves", "data_size_rl/figure_rl_data_curves"),
     ),
     PaperFigure("5", "Equal validation loss, about equal gold, whatever the mix of size and data.",
                 ("data_size/figure_loss_gold",)),

@@ -9,7 +9,13 @@ from typing import Any
 import pandas as pd
 
 from synthetic_rm.analysis.claims.data import h4, h5
-from synthetic_rm.analysis.claims.judging import NOT_MEASURED, Verdict
+from synthetic_rm.analysis.claims.judging import (
+    NOT_IDENTIFIED,
+    NOT_MEASURED,
+    NOT_REPRODUCED,
+    REPRODUCED,
+    Verdict,
+)
 from synthetic_rm.analysis.claims.methods import h7, h8, h9
 from synthetic_rm.analysis.claims.policy import h6
 from synthetic_rm.analysis.claims.shape import h1, h2
@@ -51,6 +57,8 @@ CLAIMS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 """Each claim in words, and the optimizers of which the paper makes it ("" where that does not matter)."""
 STUDIED = ("kl_coef", "policy_params")
 """Columns of records: a folder with several values of one tells of H6 and H8 alone: few proxies, and others' too."""
+MARKS = ("<!-- verdicts:begin -->", "<!-- verdicts:end -->")
+"""between which a page in Markdown holds the summary"""
 COLUMNS = ("claim", "says", "optimizer", "statistic", "value", "lo", "hi", "level", "verdict", "figure", "note")
 
 
@@ -175,6 +183,40 @@ def verdicts_markdown(tables: Mapping[str, pd.DataFrame]) -> str:
         if lost:
             absent.append(claim if lost == [ABSENT] else f"{claim} ({', '.join(lost)})")
     return "\n".join([*lines, "", f"Not measured: {'; '.join(absent) or 'nothing'}.", ""])
+
+
+def verdicts_summary(tables: Mapping[str, pd.DataFrame], root: str = "") -> str:
+    """Of every claim, which runs bear it out, which do not, and which leave it open: one row in Markdown each.
+
+    Args:
+        tables: as for `verdicts_markdown`.
+        root: what links to figures begin with.
+    """
+    lines = ["| the paper’s claim | best-of-n | RL |", "|---|---|---|"]
+    for claim, (says, optimizers) in CLAIMS.items():
+        cells = []
+        for kind in ("best_of_n", "RL"):
+            runs: dict[str, list[str]] = {verdict: [] for verdict in (REPRODUCED, NOT_REPRODUCED, NOT_IDENTIFIED)}
+            for folder, table in tables.items():
+                rows = table[(table["claim"] == claim) & ((table["optimizer"] == "best_of_n") == (kind == "best_of_n"))]
+                for _, row in measured(rows).iterrows():
+                    runs[row["verdict"]].append(f"[{folder}]({root}{folder}/{row['figure']}.png)")
+            told = [f"**{verdict}** {', '.join(links)}" for verdict, links in runs.items() if links]
+            cells.append("; ".join(told) or (NOT_MEASURED if kind in optimizers else ABSENT))
+        lines.append(f"| {claim} {says} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def with_verdicts(page: str, tables: Mapping[str, pd.DataFrame], root: str) -> str:
+    """A page with `verdicts_summary` between its two marks; unchanged where it has none.
+
+    Args:
+        page: Markdown with lines `MARKS`.
+        tables, root: as for `verdicts_summary`.
+    """
+    before, begin, rest = page.partition(MARKS[0])
+    _, end, after = rest.partition(MARKS[1])
+    return f"{before}{begin}\n{verdicts_summary(tables, root)}{end}{after}" if end else page
 
 
 def read_verdicts(root: Path) -> dict[str, pd.DataFrame]:

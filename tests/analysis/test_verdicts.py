@@ -12,7 +12,15 @@ from synthetic_rm.analysis.claims.judging import NOT_MEASURED
 from synthetic_rm.analysis.main_setting import as_the_paper
 from synthetic_rm.analysis.report import redraw
 from synthetic_rm.analysis.run_folder import load_run_folder
-from synthetic_rm.analysis.verdicts import CLAIMS, read_verdicts, verdicts, verdicts_markdown
+from synthetic_rm.analysis.verdicts import (
+    CLAIMS,
+    MARKS,
+    read_verdicts,
+    verdicts,
+    verdicts_markdown,
+    verdicts_summary,
+    with_verdicts,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -107,6 +115,37 @@ def test_markdown_tells_every_measured_claim_once_per_run_and_lists_the_rest(bot
     assert last == f"Not measured: H4a (best-of-n); H4b (best-of-n); H5 (best-of-n); {policies}; H8a (RL); H8b (RL)."
     only = verdicts_markdown({"small": tables["sub/small"]})
     assert "H1a (RL)" in only and "H3a (best-of-n)" in only and "H7a (RL)" in only
+
+
+def test_the_summary_has_every_claim_once_and_every_measured_row_in_it(both: Path, alone: Path) -> None:
+    tables = {name: verdicts(load_run_folder(folder)) for name, folder in (("big", both), ("sub/small", alone))}
+    rows = [line for line in verdicts_summary(tables, "results/").splitlines() if line.startswith("| H")]
+    assert [row.split()[1] for row in rows] == list(CLAIMS) and all(row.count("|") == 4 for row in rows)
+    for row, claim in zip(rows, CLAIMS, strict=True):
+        _, _, *cells, _ = row.split("|")
+        for cell, kind in zip(cells, ("best_of_n", "RL"), strict=True):
+            told = [
+                t[(t["claim"] == claim) & ((t["optimizer"] == "best_of_n") == (kind == "best_of_n"))]
+                for t in tables.values()
+            ]
+            found = [one for table in told for one in table.itertuples() if one.verdict != NOT_MEASURED]
+            assert cell.count("](results/") == len(found)
+            assert all(f"**{one.verdict}**" in cell for one in found)
+            assert found or cell.strip() == (NOT_MEASURED if kind in CLAIMS[claim][1] else "–")
+
+
+def test_a_page_holds_the_summary_between_its_marks_alone(alone: Path) -> None:
+    tables = {"small": verdicts(load_run_folder(alone))}
+    page = "a\n<!-- verdicts:begin -->\nwritten before\n<!-- verdicts:end -->\nb\n"
+    told = with_verdicts(page, tables, "r/")
+    assert told.startswith("a\n") and told.endswith("-->\nb\n") and "written before" not in told
+    assert verdicts_summary(tables, "r/") in told and with_verdicts(told, tables, "r/") == told
+    assert with_verdicts("a\n", tables, "r/") == "a\n"
+
+
+def test_the_readme_tells_the_verdicts_of_the_committed_results() -> None:
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert page == with_verdicts(page, read_verdicts(ROOT / "results"), "results/") and MARKS[0] in page
 
 
 def test_claims_are_about_the_papers_own_setting() -> None:
