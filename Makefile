@@ -38,7 +38,7 @@ figures: $(INSTALLED) ## Draw every figure and report under results/ again from 
 notebooks: $(INSTALLED) ## Run the notebooks anew and save what they show (minutes)
 	.venv/bin/jupyter-execute --inplace notebooks/*.ipynb
 
-smoke: $(INSTALLED) ## The same at smoke scale (a minute or two) into results/smoke
+smoke: $(INSTALLED) ## The same at smoke scale (about a minute) into results/smoke
 	$(PY) experiments/run.py +experiment=figure1 scale=smoke output=results/smoke store=results/store
 
 environment: $(INSTALLED) ## Rebuild the shipped environment release from the human ratings
