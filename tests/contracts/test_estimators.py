@@ -138,7 +138,7 @@ def policy_gradient(weigh: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarr
     return terms.mean(0), terms.std(0) / np.sqrt(DRAWS)
 
 
-def check_gradient(weigh: Callable[[np.ndarray], np.ndarray], share: float = 1.0) -> None:
+def has_gradient(weigh: Callable[[np.ndarray], np.ndarray], share: float = 1.0) -> None:
     """d E r / d logits = pi (r - E r), enumerated."""
     found, error = policy_gradient(weigh)
     exact = share * POLICY * (PROXY - POLICY @ PROXY)
@@ -147,12 +147,12 @@ def check_gradient(weigh: Callable[[np.ndarray], np.ndarray], share: float = 1.0
 
 
 def check_leave_one_out(f: Callable[..., Any]) -> None:
-    check_gradient(lambda r: np.asarray(f(jnp.asarray(r))))
+    has_gradient(lambda r: np.asarray(f(jnp.asarray(r))))
 
 
 def check_group_advantages(f: Callable[..., Any]) -> None:
     """The group's own mean as a baseline shrinks the gradient by (N - 1) / N."""
-    check_gradient(lambda r: np.asarray(f(jnp.asarray(r), scaled=False)), share=3 / 4)
+    has_gradient(lambda r: np.asarray(f(jnp.asarray(r), scaled=False)), share=3 / 4)
 
 
 def check_gae(f: Callable[..., Any]) -> None:
@@ -165,7 +165,7 @@ def check_gae(f: Callable[..., Any]) -> None:
         )
         return np.asarray(told[0]).reshape(rewards.shape)
 
-    check_gradient(weigh)
+    has_gradient(weigh)
 
 
 def check_expected(f: Callable[..., Any]) -> None:
