@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from synthetic_rm.analysis.figures.style import human_count
-from synthetic_rm.analysis.tables import Markup, html_table, number
+from synthetic_rm.analysis.tables import ABSENT, Markup, html_table, number
 from synthetic_rm.errors import InputError, require
 from synthetic_rm.tails import maxima_index, normal_maxima
 
@@ -45,12 +45,20 @@ def proxy_tails(records: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def tails_section(records: pd.DataFrame) -> Markup:
-    """How heavy the proxies' tails are, by size, beside a normal one, in HTML."""
+def tails_section(records: pd.DataFrame, runs: pd.DataFrame) -> Markup:
+    """How heavy the proxies' tails are, by size, beside a normal one, and Hill's index where the runs tell it, in HTML.
+
+    Args:
+        records: as `proxy_tails` takes them.
+        runs: the table of runs.csv; of its columns hill and hill_se, as `tails.pool_tail` gives them.
+    """
     try:
         found = proxy_tails(records)
     except InputError as error:
         return Markup(f"<p>Not told: {error}.</p>")
+    hill = runs.drop_duplicates("run").set_index("run").reindex(index=found["run"], columns=["hill", "hill_se"])
+    found = found.assign(**{name: hill[name].to_numpy(np.float64) for name in hill})
+    told = bool(found["hill"].notna().any())
     rows = [
         {
             "params": human_count(int(group["proxy_params"].iloc[0])),
@@ -58,6 +66,7 @@ def tails_section(records: pd.DataFrame) -> Markup:
             "lowest": number(group["xi"].min()),
             "highest": number(group["xi"].max()),
             "of normal scores": number(group["normal_xi"].mean()),
+            **({"Hill’s index ± standard error of one": _hill(group)} if told else {}),
         }
         for _, group in found.groupby("proxy_params", sort=True)
     ]
@@ -68,4 +77,16 @@ def tails_section(records: pd.DataFrame) -> Markup:
         "Where it is above that of normal scores the tail is heavier than normal, and gold at risk however good the "
         "proxy is on average (catastrophic Goodhart); below, it is lighter.</p>"
     )
+    if told:
+        note += (
+            "<p>Hill’s index is of each prompt’s highest 2% of scores (10 at least), less the prompt’s median: the "
+            "mean over seeds, and the standard error over prompts of one seed. It is never negative, so that it "
+            "measures ξ of a heavy tail and cannot call one light.</p>"
+        )
     return Markup(note + html_table(pd.DataFrame(rows), caption="Tails of the proxies, by size"))
+
+
+def _hill(group: pd.DataFrame) -> str:
+    """Hill's index, mean over seeds, and the standard error of one: seeds share prompts, so it shrinks by no root."""
+    index, error = group["hill"].mean(), group["hill_se"].mean()
+    return f"{number(index, 3)} ± {number(error, 3)}" if np.isfinite(index) else ABSENT

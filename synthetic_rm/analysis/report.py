@@ -172,7 +172,7 @@ def _write(run: RunFolder, parts: list[Part]) -> Page:
         "Fits": _titled(parts, fits_section),
         "Scaling laws": _titled(parts, lambda part, _: scaling_section(part)),
         "Overoptimization": _titled(parts, lambda part, o: overoptimization_section(o, run.level, part.optimizer)),
-        "Tails of the proxies": tails_section(as_the_paper(run.records)),
+        "Tails of the proxies": tails_section(as_the_paper(run.records), run.runs),
         "Sample responses": _titled(parts, lambda part, _: samples_section(part.samples)),
         "Gold and people": environment_section(run.path / "environment.json"),
         "Runs": runs_section(run.runs),
