@@ -23,7 +23,10 @@ STEP = 0.04
 
 @cache
 def nodes() -> tuple[Floats, Floats]:
-    """u and weights [M] of integrals over [0, 1]: panels that halve towards 0 and 1, where densities are steep."""
+    """u and weights [M] of integrals over [0, 1]: panels that halve towards 0 and 1, where densities are steep.
+
+    Gauss-Legendre with 10 points in each.
+    """
     edges = 0.5 ** np.arange(PANELS, 0, -1)
     edges = np.concatenate([[0.0], edges, 1.0 - edges[-2::-1], [1.0]])
     place, weight = np.polynomial.legendre.leggauss(POINTS)
@@ -42,17 +45,17 @@ def kl(density: Floats) -> float:
 
 
 def best_of_n(u: Floats, n: float) -> Floats:
-    """q(u) = n u^(n - 1)"""
+    """q(u) = n u^(n - 1): the largest of n uniform quantiles (Khalaf et al. 2025)."""
     return np.asarray(n * u ** (n - 1.0))
 
 
 def best_of_poisson(u: Floats, mu: float) -> Floats:
-    """q(u) = (mu u + 1) exp(mu (u - 1)): best of 1 + Poisson(mu) draws"""
+    """q(u) = (mu u + 1) exp(mu (u - 1)): best of 1 + Poisson(mu) draws (Khalaf et al. 2025)."""
     return np.asarray((mu * u + 1.0) * np.exp(mu * (u - 1.0)))
 
 
 def tilting(u: Floats, lam: float) -> Floats:
-    """q(u) = lam exp(lam u) / (exp(lam) - 1): the KL-regularised optimum of the reward u"""
+    """q(u) = lam exp(lam u) / (exp(lam) - 1): the KL-regularised optimum of the reward u (Khalaf et al. 2025)."""
     return np.asarray(lam * np.exp(lam * (u - 1.0)) / -np.expm1(-lam))
 
 
@@ -116,7 +119,13 @@ FAMILIES: Mapping[str, Family] = {
 
 
 def gold_slope(family: Family, gold: Callable[[Floats], Floats], theta: float) -> float:
-    """E_q[g(u) d ln q / d theta]: its sign is that of the gain from a little more pressure."""
+    """E_q[g(u) d ln q / d theta]: its sign is that of the gain from a little more pressure.
+
+    It is d E_q g / d theta up to the constant factor of the score; HedgeTune looks for its root (Khalaf et al. 2025).
+
+    Raises:
+        InputError: theta is below the least of the family.
+    """
     require(theta >= family.least, f"pressure={theta:g}: allowed for {family.name} is {family.least:g} or more")
     u, _ = nodes()
     return integral(gold(u) * family.score(u, theta) * family.density(u, theta))

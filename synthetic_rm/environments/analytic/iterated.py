@@ -2,6 +2,8 @@
 
 With k rounds of d / k each, gold reaches k (d/k)(alpha - beta ln(d/k)) = d (alpha - beta ln d + beta ln k): beta d ln k
 more than one round gives. The alpha term is not touched.
+
+It is a world of curves, not an `Environment`: there are no prompts or tokens, and it is used directly.
 """
 
 import math
@@ -16,7 +18,7 @@ Floats = NDArray[np.float64]
 
 
 def iterated_gold(distance: ArrayLike, alpha: float, beta: float, rounds: ArrayLike) -> Floats:
-    """R(d) = d (alpha - beta ln d + beta ln k), 0 at d = 0.
+    """R(d) = d (alpha - beta ln d + beta ln k), 0 at d = 0 (Gao et al. 2022, section 4.3).
 
     Args:
         distance: total distance from the first reference, sqrt(nats) as the paper adds them; any shape.
@@ -29,7 +31,10 @@ def iterated_gold(distance: ArrayLike, alpha: float, beta: float, rounds: ArrayL
 
 
 def best_distance(alpha: float, beta: float, rounds: int) -> tuple[float, float]:
-    """(d*, R(d*)) = (k exp(alpha/beta - 1), beta d*): k times as far and as high as one round."""
+    """(d*, R(d*)) = (k exp(alpha/beta - 1), beta d*): k times as far and as high as one round.
+
+    Where the slope of `iterated_gold`, alpha - beta - beta ln(d / k), is 0.
+    """
     require(beta > 0, f"beta={beta}: allowed is a number above 0")
     distance = rounds * math.exp(alpha / beta - 1.0)
     return distance, beta * distance

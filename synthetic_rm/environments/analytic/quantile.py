@@ -1,4 +1,7 @@
-"""F4: worlds in which gold is a function g(u) of the proxy's quantile u, and every optimizer's best pressure a root."""
+"""F4: worlds in which gold is a function g(u) of the proxy's quantile u, and every optimizer's best pressure a root.
+
+They are worlds of curves, not `Environment`s: there are no prompts or tokens, and they are used directly.
+"""
 
 import math
 from collections.abc import Callable
@@ -70,6 +73,7 @@ def peaked(power: float) -> QuantileWorld:
     """g(u) = u^p (1 - u) / C, C such that its largest value is 1.
 
     C = (p / (p + 1))^p / (p + 1). Under best-of-n gold is n / (C (n + p)(n + p + 1)), largest at n = sqrt(p (p + 1)).
+    The toy gold of Khalaf et al. (2025); the optimum follows from its mean.
     """
     require(math.isfinite(power) and power > 0, f"power={power}: allowed is a finite number above 0")
     top = (power / (power + 1.0)) ** power / (power + 1.0)
@@ -77,7 +81,10 @@ def peaked(power: float) -> QuantileWorld:
 
 
 def best_n(power: float) -> float:
-    """n = sqrt(p (p + 1)): where best-of-n is best in `peaked(p)`."""
+    """n = sqrt(p (p + 1)): where best-of-n is best in `peaked(p)` (the world of Khalaf et al. 2025).
+
+    The root of d/dn of n / ((n + p)(n + p + 1)), as a real number; below 1 there is no turn.
+    """
     return math.sqrt(power * (power + 1.0))
 
 
