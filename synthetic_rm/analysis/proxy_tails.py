@@ -57,7 +57,7 @@ def tails_section(records: pd.DataFrame, runs: pd.DataFrame) -> Markup:
     except InputError as error:
         return Markup(f"<p>Not told: {error}.</p>")
     hill = runs.drop_duplicates("run").set_index("run").reindex(index=found["run"], columns=["hill", "hill_se"])
-    found = found.assign(**{name: hill[name].to_numpy(np.float64) for name in hill})
+    found = found.assign(hill=hill["hill"].to_numpy(float), hill_se=hill["hill_se"].to_numpy(float))
     told = bool(found["hill"].notna().any())
     rows = [
         {
