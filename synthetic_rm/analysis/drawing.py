@@ -8,12 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from synthetic_rm.analysis.curves import mean_curves
-from synthetic_rm.analysis.figures.best_of_n import (
-    figure_1a,
-    figure_coefficients,
-    figure_extrapolation,
-    figure_proxy_vs_gold,
-)
+from synthetic_rm.analysis.figures.best_of_n import figure_1a, figure_proxy_vs_gold
+from synthetic_rm.analysis.figures.gold_fits import figure_coefficients, figure_extrapolation
 from synthetic_rm.analysis.figures.proxy_scores import figure_proxy_scores
 from synthetic_rm.analysis.figures.rl import NAMES, figure_both, figure_clipped, figure_kl_steps
 from synthetic_rm.analysis.figures.scaling import figure_left_out, figure_scaling

@@ -21,7 +21,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from synthetic_rm.analysis.curves import mean_curves, overoptimization
-from synthetic_rm.analysis.figures import best_of_n, style
+from synthetic_rm.analysis.figures import best_of_n, gold_fits, style
 from synthetic_rm.analysis.run_folder import load_run_folder
 from synthetic_rm.errors import InputError
 
@@ -141,6 +141,27 @@ def test_bands_reach_from_low_to_high(tables: Tables) -> None:
     assert heights.min() == one["gold_lo"].min() and heights.max() == one["gold_hi"].max()
 
 
+def test_wide_bands_are_cut_and_told_so_that_curves_are_seen(tables: Tables) -> None:
+    means, fits, _ = tables
+    wide = means.assign(gold_lo=means["gold"] - 50, gold_hi=means["gold"] + 50)
+    usual, cut = (best_of_n.figure_1a(table, fits, with_proxy=False) for table in (means, wide))
+    low, high = cut.axes[0].get_ylim()
+    span = means["gold"].max() - min(means["gold"].min(), 0)
+    assert low < means["gold"].min() and means["gold"].max() < high and high - low < 2 * span
+    told = [" ".join(figure.get_supxlabel().split()) for figure in (usual, cut)]
+    assert ["bands are cut" in text for text in told] == [False, True]
+    assert usual.axes[0].get_ylim()[0] < means["gold_lo"].min() and means["gold_hi"].max() < usual.axes[0].get_ylim()[1]
+
+
+def test_the_legend_names_the_marks_that_are_drawn(tables: Tables) -> None:
+    means, fits, verdicts = tables
+    fits = fits.assign(peak_kl=2.0, identified=True)
+    for verdict, told in (("fell", "peak, gold fell"), ("not seen", "peak, no fall seen")):
+        words = words_of(best_of_n.figure_1a(means, fits, verdicts.assign(verdict=verdict)))
+        assert told in words and words.count("peak,") == 1
+    assert "peak," not in words_of(best_of_n.figure_1a(means, fits.assign(identified=False), verdicts))
+
+
 def test_peaks_are_marked_where_identified_and_full_where_gold_fell(tables: Tables) -> None:
     means, fits, verdicts = tables
     fits, verdicts = fits.copy(), verdicts.copy()
@@ -161,7 +182,7 @@ def test_a_size_has_one_colour_in_all_figures_of_a_report(tables: Tables) -> Non
     for figure in (
         best_of_n.figure_1a(*few, sizes=SIZES),
         best_of_n.figure_proxy_vs_gold(few[0], sizes=SIZES),
-        best_of_n.figure_coefficients(few[1], sizes=SIZES),
+        gold_fits.figure_coefficients(few[1], sizes=SIZES),
     ):
         bright = {to_hex(line.get_color()) for line in lines_of(figure)} & set(expected.values())
         assert bright == {expected[size] for size in some}
@@ -179,7 +200,7 @@ def test_proxy_against_gold_marks_powers_of_ten(tables: Tables) -> None:
 
 def test_coefficients_with_their_intervals(tables: Tables) -> None:
     _, fits, _ = tables
-    figure = best_of_n.figure_coefficients(fits)
+    figure = gold_fits.figure_coefficients(fits)
     for panel, name in enumerate(("alpha", "beta")):
         bars = [line for line in lines_of(figure, panel) if line.get_marker() == "None"][: len(fits)]
         spans = np.array([bar.get_ydata() for bar in bars])
@@ -192,7 +213,7 @@ def test_extrapolation_never_sees_what_lies_beyond_the_cut(tables: Tables) -> No
     changed.loc[changed["kl"] > 6.0, ["gold", "gold_lo", "gold_hi"]] += 1.0
 
     def fitted(table: pd.DataFrame) -> list[np.ndarray]:
-        figure = best_of_n.figure_extrapolation(table)
+        figure = gold_fits.figure_extrapolation(table)
         return [line.get_ydata() for panel in range(len(SIZES)) for line in lines_of(figure, panel)[1:4]]
 
     for one, other in zip(fitted(means), fitted(changed), strict=True):
@@ -235,8 +256,8 @@ def test_no_text_leaves_the_figure_or_covers_another(count: int, columns: int) -
     for figure in (
         best_of_n.figure_1a(means, fits, columns=columns, **counts),
         best_of_n.figure_proxy_vs_gold(means, columns=columns),
-        best_of_n.figure_coefficients(fits, columns=columns),
-        best_of_n.figure_extrapolation(means, columns=columns),
+        gold_fits.figure_coefficients(fits, columns=columns),
+        gold_fits.figure_extrapolation(means, columns=columns),
     ):
         frame, boxes = figure.bbox, drawn_texts(figure)
         for name, box in boxes.items():

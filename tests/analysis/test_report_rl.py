@@ -86,8 +86,9 @@ def test_records_of_rl_without_their_curves_are_refused(folder: Path, tmp_path: 
 def test_kl_against_step_is_a_line_for_each_run_and_failures_are_crossed(parts: list[RunFolder]) -> None:
     history = parts[1].history
     figure = figure_kl_steps(history, method="ppo")
-    lines = [line for line in figure.axes[0].lines if len(np.asarray(line.get_xdata())) > 1]
+    drawn = [line for line in figure.axes[0].lines if len(np.asarray(line.get_xdata())) > 1]
     crosses = [line for line in figure.axes[0].lines if line.get_marker() == "x"]
+    lines = [line for line in drawn if line.get_label() != "mean"]
     assert len(lines) == history["run"].nunique() == 9 and len(crosses) == 1
     colors = size_colors(SIZES[:3])
     for line in lines:
@@ -100,12 +101,27 @@ def test_kl_against_step_is_a_line_for_each_run_and_failures_are_crossed(parts: 
         figure_kl_steps(history.iloc[:0], method="ppo")
 
 
+def test_the_mean_over_runs_is_of_those_that_still_go_on(parts: list[RunFolder]) -> None:
+    history = parts[1].history
+    first = history["run"].iloc[0]
+    size = int(history.loc[history["run"] == first, "proxy_params"].iloc[0])
+    ended = history[(history["run"] != first) | (history["step"] < history["step"].median())]
+    lines = figure_kl_steps(ended, method="ppo").axes[0].lines
+    own = [line for line in lines if line.get_color() == size_colors(SIZES[:3])[size] and line.get_marker() != "x"]
+    (bold,) = (line for line in own if line.get_label() == "mean")
+    thin = [dict(zip(*line.get_data(), strict=True)) for line in own if line is not bold]
+    assert {len(steps) for steps in thin} == {30, 60} and bold.get_linewidth() > 2 * own[0].get_linewidth()
+    for step, mean in zip(*bold.get_data(), strict=True):
+        assert mean == pytest.approx(np.mean([steps[step] for steps in thin if step in steps]))
+
+
 def test_clipping_is_a_running_mean_of_each_run(parts: list[RunFolder]) -> None:
     history = parts[1].history.assign(
         clip_fraction=lambda table: 0.01 * (table["step"] % 2) * (table["proxy_seed"] + 1)
     )
     figure = figure_clipped(history.sample(frac=1, random_state=0), method="ppo", window=2)
-    lines = [line for line in figure.axes[0].lines if len(np.asarray(line.get_xdata())) > 1]
+    drawn = [line for line in figure.axes[0].lines if len(np.asarray(line.get_xdata())) > 1]
+    lines = [line for line in drawn if line.get_label() != "mean"]
     assert len(lines) == 9
     for line in lines:
         seed = history.loc[history["run"] == line.get_label(), "proxy_seed"].iloc[0]
@@ -127,10 +143,12 @@ def test_both_methods_are_drawn_up_to_the_reach_of_best_of_n(parts: list[RunFold
     tables = [mean_curves(p.curves, p.records, rng=np.random.default_rng(0), num_resamples=50) for p in parts]
     figure = figure_both(*tables, method="ppo")
     limit = REACH * tables[0]["proxy"].max()
-    assert figure.axes[0].get_xlim()[1] == pytest.approx(limit)
+    furthest = min(limit, max(table["proxy"].max() for table in tables))
+    assert figure.axes[0].get_xlim()[1] == pytest.approx(1.02 * furthest)
     lines = [line for line in figure.axes[0].lines if len(np.asarray(line.get_xdata())) > 2]
     assert len(lines) == 6
-    for size, (one, two) in zip(SIZES[:3], zip(lines[::2], lines[1::2], strict=True), strict=True):
+    for size, (one, two) in zip(SIZES[:3], zip(lines[3:], lines[:3], strict=True), strict=True):
+        assert one.get_zorder() > two.get_zorder()
         assert one.get_linestyle() != "-" and two.get_linestyle() == "-"
         for line, table in ((one, tables[0]), (two, tables[1])):
             rows = table[table["proxy_params"] == size].sort_values("kl")

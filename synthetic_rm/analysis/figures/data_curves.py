@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from synthetic_rm.analysis.figures.best_of_n import GOLD_LABEL, PROXY_DASH, zero_line
+from synthetic_rm.analysis.figures.best_of_n import GOLD_LABEL, PROXY_DASH, proxy_band, zero_line
 from synthetic_rm.analysis.figures.data import COMPARISONS
 from synthetic_rm.analysis.figures.style import (
     data_colors,
@@ -23,11 +23,16 @@ from synthetic_rm.errors import require
 
 
 def _draw(axes: Axes, curve: pd.DataFrame, color: str) -> None:
-    """Gold with its interval, solid, and proxy, dashed, over KL."""
+    """Gold, solid, and proxy, dashed, over KL with their intervals."""
     curve = curve.sort_values("kl")
+    proxy_band(axes, curve, color)
     axes.fill_between(curve["kl"], curve["gold_lo"], curve["gold_hi"], color=color, alpha=0.15, lw=0)
     axes.plot(curve["kl"], curve["gold"], color=color, linewidth=1.6)
     axes.plot(curve["kl"], curve["proxy"], color=color, linewidth=0.9, linestyle=PROXY_DASH)
+
+
+def _told(level: float) -> str:
+    return f"solid: gold · dashed: proxy, recalibrated · shades, the proxy’s fainter: {percent(level)} intervals"
 
 
 def _grid(columns: int, count: int, height: float = 0.75) -> tuple[Figure, list[Axes], int]:
@@ -69,7 +74,7 @@ def figure_data_curves(means: pd.DataFrame, *, title: str = "", level: float = 0
     same_height(*panels)
     figure.supylabel("score (gold: SDs of the reference)", fontsize=8)
     size_legend(figure, colors, COMPARISONS)
-    note_below(figure, f"solid: gold, shade: its {percent(level)} interval · dashed: proxy, recalibrated")
+    note_below(figure, _told(level))
     return figure
 
 
@@ -95,7 +100,7 @@ def figure_real(means: pd.DataFrame, *, level: float = 0.95, columns: int = 2) -
     size_legend(figure, colors)
     note_below(
         figure,
-        f"solid: gold, shade: its {percent(level)} interval · dashed: proxy, recalibrated · people compared texts that "
-        "people wrote, gold compared responses of the reference to one prompt",
+        f"{_told(level)} · people compared texts that people wrote, gold compared responses of the reference to one "
+        "prompt",
     )
     return figure

@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from synthetic_rm.analysis.figures.best_of_n import GOLD_LABEL, zero_line
+from synthetic_rm.analysis.figures.best_of_n import GOLD_LABEL, proxy_band, zero_line
 from synthetic_rm.analysis.figures.style import (
     MUTED,
     house_style,
@@ -66,7 +66,7 @@ def score_panels(
     """Gold (solid) and proxy (dotted) against KL on a square-root axis.
 
     Args:
-        means: proxy_params, the series' column, kl, proxy, gold, gold_lo, gold_hi, as `mean_curves` gives them.
+        means: proxy_params, the series' column, kl, proxy and gold, each with _lo and _hi, as `mean_curves` gives them.
         series: what the lines differ in.
         title: above the panels.
         note: below them, after what is said of the bands.
@@ -83,10 +83,11 @@ def score_panels(
         axes.fill_between(curve["kl"], curve["gold_lo"], curve["gold_hi"], color=color, alpha=0.15, lw=0)
         axes.plot(curve["kl"], curve["gold"], color=color, linewidth=1.5)
         if with_proxy:
+            proxy_band(axes, curve, color)
             axes.plot(curve["kl"], curve["proxy"], color=color, linestyle=PROXY_DOTS, linewidth=1.2)
         if stars:
             top = curve.iloc[int(curve["gold"].argmax())]
-            axes.plot(top["kl"], top["gold"], "*", color=color, zorder=5, **STAR)
+            axes.plot(top["kl"], top["gold"], "*", color=color, zorder=5, clip_on=False, **STAR)
     first = figure.axes[0]
     first.set_ylabel("reward model score (SDs of the reference)" if with_proxy else GOLD_LABEL)
     handles = [("gold", Line2D([], [], color=GREY, linewidth=1.5))]
@@ -95,7 +96,8 @@ def score_panels(
     handles += [("highest gold", star)] if stars else []
     first.legend([handle for _, handle in handles], [name for name, _ in handles], loc="best", handlelength=1.9)
     _finish_kl(figure, means)
-    _note(figure, f"bands: {percent(level)} interval of gold over prompts and proxy seeds", note)
+    bands = "bands, the proxy’s fainter" if with_proxy else "bands"
+    _note(figure, f"{bands}: {percent(level)} intervals over prompts and proxy seeds", note)
     return figure
 
 

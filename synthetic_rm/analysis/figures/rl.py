@@ -8,13 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from synthetic_rm.analysis.figures.best_of_n import GOLD_LABEL, colors_of, curve_of, zero_line
+from synthetic_rm.analysis.figures.best_of_n import GOLD_LABEL, colors_of, curve_of, hold_lines, zero_line
 from synthetic_rm.analysis.figures.style import MUTED, house_style, new_figure, note_below, percent, size_legend
 from synthetic_rm.errors import require
 
 NAMES = {"best_of_n": "best-of-n", "ppo": "PPO", "rloo": "RLOO", "grpo": "GRPO", "dr_grpo": "Dr. GRPO"}
 """of optimizers, as people write them"""
 BEST_OF_N_DASH = (0, (1, 1.1))
+MEANS = "thin: a run · bold: mean over the runs that still go on"
 REACH = 1.6
 """times the largest proxy score of best-of-n: as far as RL is drawn beside it"""
 
@@ -45,16 +46,20 @@ def figure_both(
     colors = colors_of(rl, sizes, ("proxy_params", "pressure"))
     figure, axes = new_figure(columns=columns, aspect=1.1 if columns == 1 else 0.66)
     limit = REACH * float(best_of_n["proxy"].abs().max())
-    for size, color in colors.items():
-        for table, dash, width in ((best_of_n, BEST_OF_N_DASH, 1.6), (rl, "-", 1.4)):
+    drawn = []
+    for table, dash, width, place in ((rl, "-", 1.4, 2), (best_of_n, BEST_OF_N_DASH, 1.8, 4)):
+        for size, color in colors.items():
             curve = curve_of(table, size)
             seen = (curve["proxy"] <= limit).cummin()
-            curve = curve[seen | seen.shift(fill_value=True)]
+            drawn.append(curve[seen | seen.shift(fill_value=True)])
+            curve = drawn[-1]
             axes.fill_between(curve["proxy"], curve["gold_lo"], curve["gold_hi"], color=color, alpha=0.12, lw=0)
-            axes.plot(curve["proxy"], curve["gold"], color=color, linestyle=dash, linewidth=width)
+            axes.plot(curve["proxy"], curve["gold"], color=color, linestyle=dash, linewidth=width, zorder=place)
     zero_line(axes)
-    lowest = max(min(float(table["proxy"].min()) for table in (best_of_n, rl)), -limit)
-    axes.set_xlim(min(lowest, 0.0) - 0.02 * limit, limit)
+    shown = pd.concat(drawn)
+    cut = hold_lines(axes, shown, "gold")
+    lowest, highest = max(float(shown["proxy"].min()), -limit), min(float(shown["proxy"].max()), limit)
+    axes.set_xlim(min(lowest, 0.0) - 0.02 * highest, 1.02 * highest)
     axes.set_xlabel("proxy score (recalibrated, reference = 0)")
     axes.set_ylabel(GOLD_LABEL)
     axes.set_title("Gold against proxy, by both methods", loc="left")
@@ -64,8 +69,8 @@ def figure_both(
         Line2D([], [], color="#555555", linewidth=1.4),
     ]
     axes.legend(handles, [NAMES["best_of_n"], NAMES.get(method, method)], loc="best", handlelength=2.2)
-    note_below(figure, f"bands: {percent(level)} interval of gold · {NAMES.get(method, method)} is drawn up to "
-                       f"{REACH:g} times the largest proxy score of best-of-n")  # fmt: skip
+    reach = f"{NAMES.get(method, method)} is drawn up to {REACH:g} times the largest proxy score of best-of-n"
+    note_below(figure, " · ".join(part for part in (f"bands: {percent(level)} interval of gold", cut, reach) if part))
     return figure
 
 
@@ -73,9 +78,10 @@ def figure_both(
 def figure_kl_steps(
     history: pd.DataFrame, *, method: str, sizes: Sequence[int] | None = None, columns: int = 1
 ) -> Figure:
-    """KL of the training rollouts against iterations, a line per run, one colour per proxy size.
+    """KL of the training rollouts against iterations, a thin line per run and a bold mean per proxy size.
 
-    The paper's Fig. 16. A run that failed or was not finite ends in a cross.
+    The paper's Fig. 16. The mean is over the runs that still go on, and so jumps where one ends. A run that failed or
+    was not finite ends in a cross.
 
     Args:
         history: run, proxy_params, step, kl, status: a row per iteration.
@@ -88,7 +94,7 @@ def figure_kl_steps(
     figure, axes, lost = _history_figure(history, "kl", method, sizes, columns)
     axes.set_ylabel("KL from the reference policy (nats)")
     axes.set_title("KL against iteration", loc="left")
-    note_below(figure, f"a line for each run, on its training prompts · {lost}")
+    note_below(figure, f"on the training prompts · {MEANS} · {lost}")
     return figure
 
 
@@ -96,9 +102,9 @@ def figure_kl_steps(
 def figure_clipped(
     history: pd.DataFrame, *, method: str, sizes: Sequence[int] | None = None, window: int = 5, columns: int = 1
 ) -> Figure:
-    """Share of the tokens whose ratio was beyond the clip in an iteration, a line per run, one colour per proxy size.
+    """Share of the tokens whose ratio was beyond the clip, against iterations: lines as in `figure_kl_steps`.
 
-    The paper's Fig. 25. Every line is a running mean over `window` iterations.
+    The paper's Fig. 25. Every run is a running mean over `window` iterations.
 
     Args:
         history: run, proxy_params, step, clip_fraction, status: a row per iteration.
@@ -113,7 +119,7 @@ def figure_clipped(
     figure, axes, lost = _history_figure(smooth, "clip_fraction", method, sizes, columns)
     axes.set_ylabel("share of tokens beyond the clip")
     axes.set_title("Clipping against iteration", loc="left")
-    note_below(figure, f"a line for each run, a running mean over {window} iterations · {lost}")
+    note_below(figure, f"running means over {window} iterations · {MEANS} · {lost}")
     return figure
 
 
@@ -123,8 +129,13 @@ def _history_figure(history: pd.DataFrame, column: str, method: str, sizes: Sequ
     require(len(history) > 0, "nothing to draw: the history has no rows")
     colors = colors_of(history.drop_duplicates("proxy_params"), sizes, ("proxy_params",))
     figure, axes = new_figure(columns=columns, aspect=0.95 if columns == 1 else 0.6)
-    for run, rows in history.sort_values("step").groupby("run", sort=False):
+    ordered = history.sort_values("step")
+    for run, rows in ordered.groupby("run", sort=False):
         _line(axes, rows, column, colors[int(rows["proxy_params"].iloc[0])], str(run))
+    finite = ordered[np.isfinite(ordered[column])]
+    for size, rows in finite.groupby("proxy_params"):
+        mean = rows.groupby("step")[column].mean()
+        axes.plot(mean.index, mean, color=colors[int(str(size))], linewidth=1.8, zorder=4, label="mean")
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     axes.set_xlabel(f"{NAMES.get(method, method)} iterations")
@@ -135,6 +146,6 @@ def _history_figure(history: pd.DataFrame, column: str, method: str, sizes: Sequ
 
 def _line(axes: Axes, rows: pd.DataFrame, column: str, color: str, run: str) -> None:
     kept = rows[np.isfinite(rows[column])]
-    axes.plot(kept["step"], kept[column], color=color, linewidth=0.9, alpha=0.85, label=run)
+    axes.plot(kept["step"], kept[column], color=color, linewidth=0.5, alpha=0.4, label=run)
     if rows["status"].iloc[0] != "ok" and len(kept):
         axes.plot(kept["step"].iloc[-1], kept[column].iloc[-1], "x", color=color, markersize=5, markeredgecolor=MUTED)
