@@ -15,7 +15,7 @@ from synthetic_rm.analysis.figures.rl import NAMES, figure_both, figure_clipped,
 from synthetic_rm.analysis.figures.scaling import figure_left_out, figure_scaling
 from synthetic_rm.analysis.report_sections import run_counts
 from synthetic_rm.analysis.run_folder import RunFolder
-from synthetic_rm.analysis.scaling_section import law_of, left_out_of
+from synthetic_rm.analysis.scaling_section import law_of, left_out_of, own_alphas
 
 Part = tuple[RunFolder, pd.DataFrame]
 """what belongs to one optimizer, and its rises and falls (`overoptimization`)"""
@@ -93,7 +93,7 @@ def _scaling_figures(run: RunFolder, overopt: pd.DataFrame, sizes: Sequence[int]
     stem = "figure" if run.optimizer == "best_of_n" else "figure_rl"
     figures = {}
     if law is not None:
-        figures[f"{stem}_scaling"] = figure_scaling(law, run.fits, overopt, sizes=sizes)
+        figures[f"{stem}_scaling"] = figure_scaling(law, run.fits, overopt, own=own_alphas(run), sizes=sizes)
     if law is not None and predicted is not None:
         figures[f"{stem}_left_out"] = figure_left_out(predicted, sizes=sizes, level=run.level, form=law.form)
     return figures

@@ -52,7 +52,7 @@ RL_FIGURES = {
     "figure_rl_extrapolation": "Gold fits made on KL ≤ {cut:g} nats alone, drawn on beyond, against what was measured "
     "there; one panel for each proxy size.",
     "figure_rl_scaling": "α, β and the peak against proxy parameters: the fit of each size, and straight lines "
-    "through α and β with {level} intervals.",
+    "through α and β with {level} intervals; α is one for all sizes, diamonds are α of each size fitted by itself.",
     "figure_rl_left_out": "The gold curve of each size as measured (dots), and as the law of all other sizes gives it.",
 }
 PRESSURES = {"best_of_n": "n"}

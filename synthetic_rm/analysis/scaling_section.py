@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from synthetic_rm.analysis.bootstrap import interval
+from synthetic_rm.analysis.claims.size import contrasts
 from synthetic_rm.analysis.curves import setting_curves
 from synthetic_rm.analysis.figures.style import human_count, percent
 from synthetic_rm.analysis.fit_table import default_form
@@ -14,6 +16,7 @@ from synthetic_rm.analysis.scaling import (
     fit_scaling_law,
     leave_one_size_out,
     prediction_errors,
+    proxy_size,
 )
 from synthetic_rm.analysis.tables import Markup, html_table, number, with_interval
 
@@ -32,6 +35,24 @@ def left_out_of(run: RunFolder) -> pd.DataFrame | None:
         return None
     entries, form = setting_curves(run.curves, run.records), default_form(run.optimizer)
     return leave_one_size_out(entries, form, rng=np.random.default_rng(0), level=run.level)
+
+
+def own_alphas(run: RunFolder) -> pd.DataFrame | None:
+    """alpha of every size fitted by itself, with intervals, where the law has one for all; None where it has not.
+
+    Of these claim H3d is the change from end to end (`claims.size.contrasts`).
+
+    Returns:
+        proxy_params, alpha, alpha_lo, alpha_hi: SDs of the reference per square root of a nat.
+    """
+    form = default_form(run.optimizer)
+    if len(run.fits) < LEAST_SIZES or form != "rl":
+        return None
+    entries = sorted(setting_curves(run.curves, run.records), key=proxy_size)
+    alphas, draws = contrasts(entries, form, np.eye(len(entries)), 0, shared=False)
+    lo, hi = interval(draws, run.level)
+    sizes = [proxy_size(entry) for entry in entries]
+    return pd.DataFrame({"proxy_params": sizes, "alpha": alphas, "alpha_lo": lo, "alpha_hi": hi})
 
 
 def scaling_section(run: RunFolder) -> Markup:

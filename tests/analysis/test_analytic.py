@@ -6,7 +6,13 @@ import pytest
 
 from synthetic_rm.analysis.analytic_fits import analytic_fits, gold_shape
 from synthetic_rm.analysis.analytic_report import headline
-from synthetic_rm.analysis.figures.analytic import figure_heavy_tails, figure_iterated, figure_tabular
+from synthetic_rm.analysis.figures.analytic import (
+    figure_heavy_tails,
+    figure_iterated,
+    figure_price,
+    figure_tabular,
+    figure_tail_index,
+)
 from synthetic_rm.analysis.forms import FORMS
 from synthetic_rm.analysis.page import Page, write_page
 from synthetic_rm.analysis.run_folder import FIT_COLUMNS
@@ -60,6 +66,24 @@ def test_the_headline_names_every_curve_under_its_shape() -> None:
     fits = pd.DataFrame(rows, columns=["optimizer", "series", "shape"]).assign(environment="analytic: x")
     told = "Nothing here was trained. Gold falls: t3 (best-of-n). Gold rises: ppo in x; normal (best-of-n)."
     assert headline(fits) == told
+
+
+def test_drawn_responses_have_bars_and_prices_below_the_axis_are_told() -> None:
+    world = pd.concat([table("a", "best_of_n", KL, group=group, gold_se=0.25).assign(source="simulated draws")
+                       for group in ("tail of the error", "dependent error")])  # fmt: skip
+    (bars,) = (found for found in figure_heavy_tails(world).axes[0].collections if len(found.get_segments()) == KL.size)
+    spans = np.array([segment[:, 1] for segment in bars.get_segments()])
+    np.testing.assert_allclose(spans, np.stack([KL - 0.49, KL + 0.49], axis=1))
+    prices = pd.DataFrame({"series": ["x", "x", "y"], "mass": [0.1, 0.01, 0.1], "kl": [1.0, 1e-9, 1.0]})
+    told = [" ".join(figure_price(rows, "said").get_supxlabel().split()) for rows in (prices, prices[2:])]
+    assert "x: falls on below the axis" in told[0] and "below the axis" not in told[1]
+
+
+def test_the_moment_estimator_has_its_shade() -> None:
+    tails = pd.DataFrame({"series": "x", "share": [0.01, 0.1], "hill": 1.0, "hill_deviation": 0.1, "moment": 0.5,
+                          "moment_deviation": 0.3, "xi": 1.0})  # fmt: skip
+    shades = [band.get_paths()[0].vertices[:, 1] for band in figure_tail_index(tails, "said").axes[0].collections]
+    assert [(band.min(), band.max()) for band in shades] == [pytest.approx((0.9, 1.1)), pytest.approx((0.2, 0.8))]
 
 
 def test_figures_say_what_is_missing_and_refuse_records_of_two_kinds() -> None:

@@ -22,6 +22,8 @@ from matplotlib.transforms import Bbox
 
 from synthetic_rm.analysis.curves import mean_curves, overoptimization
 from synthetic_rm.analysis.figures import best_of_n, gold_fits, style
+from synthetic_rm.analysis.figures.proxy_scores import figure_proxy_scores
+from synthetic_rm.analysis.figures.rl import figure_both, figure_clipped, figure_kl_steps
 from synthetic_rm.analysis.run_folder import load_run_folder
 from synthetic_rm.errors import InputError
 
@@ -90,10 +92,13 @@ def test_our_own_sizes_are_told_apart() -> None:
     assert np.abs(np.diff(rgb, axis=0)).max(axis=1).min() > 0.1
 
 
-def test_series_without_a_size_are_coloured_by_their_place() -> None:
+def test_series_without_a_size_keep_their_colours_and_have_none_of_a_size() -> None:
     colors = style.rank_colors(["b", "a", "b", "c"])
-    assert list(colors) == ["b", "a", "c"] and len(set(colors.values())) == 3
-    assert len(style.rank_colors(["one"])) == 1
+    assert list(colors) == ["b", "a", "c"] and style.rank_colors(["b", "a"]).items() <= colors.items()
+    many = [to_rgb(color) for color in style.rank_colors(range(12)).values()]
+    sizes = [to_rgb(color) for color in style.size_colors(np.geomspace(2e3, 1e10, 60).astype(int)).values()]
+    assert all(np.abs(np.subtract(*pair)).max() > 0.1 for pair in combinations(many, 2))
+    assert all(np.abs(np.subtract(own, size)).max() > 0.1 for own in many[:6] for size in sizes)
 
 
 @given(st.floats(0.6, 900), st.floats(0.05, 0.2))
@@ -253,11 +258,16 @@ def many_sizes(count: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 def test_no_text_leaves_the_figure_or_covers_another(count: int, columns: int) -> None:
     means, fits = many_sizes(count)
     counts = {"num_prompts": 1024, "num_samples": 60000, "num_seeds": "7–8", "nonfinite": 12}
+    history = means.assign(run=means["proxy_params"], step=means["pressure"], clip_fraction=0.1, status="ok")
     for figure in (
         best_of_n.figure_1a(means, fits, columns=columns, **counts),
         best_of_n.figure_proxy_vs_gold(means, columns=columns),
         gold_fits.figure_coefficients(fits, columns=columns),
         gold_fits.figure_extrapolation(means, columns=columns),
+        figure_both(means, means, method="ppo", columns=columns),
+        figure_kl_steps(history, method="ppo", columns=columns),
+        figure_clipped(history, method="ppo", columns=columns),
+        figure_proxy_scores(means, columns=columns),
     ):
         frame, boxes = figure.bbox, drawn_texts(figure)
         for name, box in boxes.items():

@@ -78,6 +78,16 @@ def test_measured_peaks_are_crosses_unless_they_lie_at_the_end(law: ScalingLaw, 
         np.testing.assert_array_equal(crosses.get_ydata(), overopt[name][:3])
 
 
+def test_alphas_fitted_freely_are_diamonds_within_the_panel(law: ScalingLaw, fits: pd.DataFrame) -> None:
+    own = fits[["proxy_params"]].assign(alpha=3.0, alpha_lo=-2.0, alpha_hi=5.0)
+    usual, both = figure_scaling(law, fits), figure_scaling(law, fits, own=own)
+    diamonds = [[line.get_ydata()[0] for line in axes.get_lines() if line.get_marker() == "D"] for axes in both.axes]
+    assert diamonds == [[3.0] * len(fits), [], [], []]
+    low, high = both.axes[0].get_ylim()
+    assert low < -2 and high > 5
+    assert ["fitted by itself" in " ".join(words_of(figure).split()) for figure in (usual, both)] == [False, True]
+
+
 def test_panels_of_sizes_left_out_show_measured_and_predicted(entries: list[SettingCurves]) -> None:
     table = leave_one_size_out(entries, "bon", num_resamples=50, rng=np.random.default_rng(0))
     figure = figure_left_out(table)

@@ -20,6 +20,10 @@ from synthetic_rm.analysis.figures.style import (
 from synthetic_rm.errors import require
 
 DASH = (0, (4, 1.6))
+NORMAL_95 = 1.96
+"""standard errors to each side of a 95% interval"""
+LOWEST_PRICE = 1e-7
+"""nats"""
 NAMES = {
     "best_of_n": "best-of-n",
     "kl_regularised": "KL-regularised optimum",
@@ -98,6 +102,7 @@ def figure_tabular(records: pd.DataFrame) -> Figure:
 def figure_quantile(records: pd.DataFrame) -> Figure:
     """Four families where gold is a function of the proxy's quantile: gold against KL, thresholds as dots.
 
+    Tilting is solid and the others are dashed in turn, so that each is seen where they coincide.
     Right: KL spent beyond that of tilting at the same mean quantile.
 
     Args:
@@ -106,10 +111,12 @@ def figure_quantile(records: pd.DataFrame) -> Figure:
     table = records[records["threshold"].notna()]
     require(len(table) > 0, "nothing to draw: no record has a threshold")
     colors = rank_colors(table["optimizer"])
+    ordered = sorted(colors.items(), key=lambda told: told[0] != "tilting")
+    dashes = {name: (4 * place, (4, 12)) if place else "-" for place, (name, _) in enumerate(ordered)}
     figure, (left, right) = new_figure(columns=2, aspect=0.5, cols=2)
-    for name, color in colors.items():
+    for name, color in ordered:
         rows = table[table["optimizer"] == name].sort_values("kl")
-        left.plot(rows["kl"], rows["gold"], color=color, linewidth=1.4)
+        left.plot(rows["kl"], rows["gold"], color=color, linewidth=1.4, linestyle=dashes[name])
         at = float(rows["threshold"].iloc[0])
         point = [np.interp(at, rows["pressure"], rows[column]) for column in ("kl", "gold")]
         left.plot(*point, "o", color=darker(color), markersize=4.5, zorder=5)
@@ -117,10 +124,10 @@ def figure_quantile(records: pd.DataFrame) -> Figure:
         right.plot(beyond["kl"], beyond["kl_above_tilting"], color=color, linewidth=1.4)
     _zero(left)
     left.set_title("Analytic: gold, and where to stop (dots)", loc="left")
-    left.set_ylabel("gold, gain over the reference")
+    left.set_ylabel("gain in gold (highest gold = 1)")
     right.set_yscale("log")
-    right.set_title("KL beyond that of tilting", loc="left")
-    right.set_ylabel("nats, at the same mean quantile")
+    right.set_title("KL at the same mean quantile", loc="left")
+    right.set_ylabel("KL beyond that of tilting (nats)")
     for axes in (left, right):
         sqrt_kl_axis(axes, float(table["kl"].max()) * 1.02, label=KL_LABEL, gap=0.1)
     _legend(figure, colors, columns=4)
@@ -145,8 +152,8 @@ def figure_iterated(records: pd.DataFrame) -> Figure:
             axes.plot(rows["distance"], rows["gold"], style, color=color, linewidth=1.4, markersize=3.2)
     _zero(axes)
     axes.set_title("Analytic iterated RLHF: d(α − β ln d + β ln k)", loc="left")
-    axes.set_xlabel("distance from the first reference, d")
-    axes.set_ylabel("gold")
+    axes.set_xlabel("distance from the first reference, d = √KL (√nats)")
+    axes.set_ylabel("gold score (SDs of the reference)")
     _legend(figure, colors, columns=4)
     _label(figure, table, "dots: rounds walked step by step")
     return figure
@@ -171,6 +178,9 @@ def figure_heavy_tails(records: pd.DataFrame) -> Figure:
                 ("simulated draws", "best_of_n", "o", 0),
             ):
                 drawn = rows[(rows["source"] == source) & (rows["optimizer"] == optimizer)].sort_values("kl")
+                if style == "o":
+                    span = NORMAL_95 * drawn["gold_se"]
+                    axes.errorbar(drawn["kl"], drawn["gold"], span, fmt="none", ecolor=darker(color), elinewidth=0.8)
                 axes.plot(drawn["kl"], drawn["gold"], style, color=color, linewidth=width, markersize=2.6)
         _zero(axes)
         axes.set_ylim(-1.5, 4.2)
@@ -184,7 +194,7 @@ def figure_heavy_tails(records: pd.DataFrame) -> Figure:
         records,
         "lines: best-of-n by quadrature",
         "dashed: the KL-regularised optimum, where there is one",
-        "dots: drawn responses",
+        "dots: drawn responses, bars: their 95% intervals",
     )
     return figure
 
@@ -194,15 +204,16 @@ def figure_tail_index(tails: pd.DataFrame, provenance: str) -> Figure:
     """Tail indices of drawn proxy scores: Hill's (solid), the moment estimator's (dashed), and the truth (dotted).
 
     Args:
-        tails: of tails.csv: series, share, hill, hill_deviation, moment, xi.
+        tails: of tails.csv: series, share, hill, hill_deviation, moment, moment_deviation, xi.
         provenance: what the figure says of itself.
     """
     colors = rank_colors(tails["series"])
     figure, axes = new_figure(columns=1, aspect=1.0)
     for name, color in colors.items():
         rows = tails[tails["series"] == name].sort_values("share")
-        low, high = (rows["hill"] + sign * rows["hill_deviation"] for sign in (-1, 1))
-        axes.fill_between(rows["share"], low, high, color=color, alpha=0.15, lw=0)
+        for estimator, shade in (("hill", 0.15), ("moment", 0.07)):
+            low, high = (rows[estimator] + sign * rows[f"{estimator}_deviation"] for sign in (-1, 1))
+            axes.fill_between(rows["share"], low, high, color=color, alpha=shade, lw=0)
         axes.plot(rows["share"], rows["hill"], color=color, linewidth=1.4)
         axes.plot(rows["share"], rows["moment"], color=color, linewidth=0.9, linestyle=DASH)
         axes.axhline(float(rows["xi"].iloc[0]), color=color, linewidth=0.8, linestyle=(0, (1, 2)))
@@ -212,7 +223,7 @@ def figure_tail_index(tails: pd.DataFrame, provenance: str) -> Figure:
     axes.set_ylabel("extreme value index ξ")
     axes.set_title("Analytic: how heavy is the proxy’s tail?", loc="left")
     _legend(figure, colors, columns=3)
-    told = "solid: Hill, with the deviation over repeated draws · dashed: moments · dotted: the truth"
+    told = "solid: Hill · dashed: moments · shades: one deviation over repeated draws · dotted: the truth"
     note_below(figure, f"{provenance.upper()} · simulated draws · {told}")
     return figure
 
@@ -233,10 +244,12 @@ def figure_price(prices: pd.DataFrame, provenance: str) -> Figure:
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.invert_xaxis()
-    axes.set_ylim(1e-7, 10)
+    axes.set_ylim(LOWEST_PRICE, 10)
     axes.set_xlabel("mass of the tail drawn from, under the reference")
     axes.set_ylabel("KL (nats)")
     axes.set_title("Analytic: price of a mean proxy score of 1", loc="left")
     _legend(figure, colors, columns=3)
-    note_below(figure, provenance.upper())
+    below = prices.loc[prices["kl"] < LOWEST_PRICE, "series"].unique()
+    told = [f"{' and '.join(below)}: falls on below the axis"] if len(below) else []
+    note_below(figure, " · ".join([provenance.upper(), *told, "an error without a mean has no price and no line"]))
     return figure

@@ -28,6 +28,10 @@ from synthetic_rm.errors import require
 GOLD_LABEL = "gold score (SDs of the reference)"
 FORMULAS = {"bon": "d(α − β d)", "rl": "d(α − β ln d)", "log1p": "d(α − β ln(1+d))", "linear": "α d"}
 FORMULAS |= {"quadratic": "d²(α − β d²)", "power": "d(α − β dᵞ)"}
+COEFFICIENT_LABELS = {form: {"alpha": "α (SDs per √nat)", "beta": "β (SDs per √nat)"} for form in ("rl", "log1p")}
+COEFFICIENT_LABELS["bon"] = {"alpha": "α (SDs per √nat)", "beta": "β (SDs per nat)"}
+COEFFICIENT_LABELS["quadratic"] = {"alpha": "α (SDs per nat)", "beta": "β (SDs per nat²)"}
+"""by form: gold in SDs of the reference, d in square roots of a nat"""
 PROXY_DASH = (0, (4, 1.6))
 
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from synthetic_rm.analysis.data_points import CHANCE
-from synthetic_rm.analysis.figures.best_of_n import zero_line
+from synthetic_rm.analysis.figures.best_of_n import COEFFICIENT_LABELS, zero_line
 from synthetic_rm.analysis.figures.style import (
     MUTED,
     data_colors,
@@ -182,9 +182,9 @@ def figure_epochs(table: pd.DataFrame, *, level: float = 0.95, columns: int = 1)
             x = np.arange(len(conditions)) + 0.08 * (rank - (len(colors) - 1) / 2)
             places = list(zip(rows["num_comparisons"], rows["proxy_epochs"], strict=True))
             told = [rows.iloc[places.index(condition)] for condition in conditions]
-            axes.plot(x, [row[name] for row in told], color=color, linewidth=0.8)
             for place, row in zip(x, told, strict=True):
                 bar(axes, place, row, name, color, marker="D" if size == 0 else "o")
+        axes.set_xlim(-0.6, len(conditions) - 0.4)
         axes.set_xticks(range(len(conditions)), [f"{epochs:g} × {human_count(count)}" for count, epochs in conditions])
         axes.set_ylabel(label or f"gold at n = {int(table['n'].iloc[0]):,} (SDs)")
     panels[0].axhline(CHANCE, color=MUTED, linewidth=0.7, linestyle=(0, (1, 2)))
@@ -208,7 +208,7 @@ def figure_data_coefficients(fits: pd.DataFrame, *, level: float = 0.95, columns
     sizes, means = fits[fits["proxy_params"] > 0], fits[fits["proxy_params"] == 0].sort_values("num_comparisons")
     colors = size_colors(sizes["proxy_params"])
     figure, panels = new_figure(columns=columns, aspect=0.5, cols=2)
-    for axes, name, label in zip(panels, ("alpha", "beta"), ("α", "β"), strict=True):
+    for axes, (name, label) in zip(panels, COEFFICIENT_LABELS["bon"].items(), strict=True):
         _series(axes, sizes, "num_comparisons", name, "proxy_params", colors)
         axes.fill_between(
             means["num_comparisons"], means[f"{name}_lo"], means[f"{name}_hi"], color="black", alpha=0.13, lw=0
@@ -216,7 +216,7 @@ def figure_data_coefficients(fits: pd.DataFrame, *, level: float = 0.95, columns
         axes.plot(means["num_comparisons"], means[name], color="black", linewidth=1.8)
         params_axis(axes, means["num_comparisons"], COMPARISONS)
         zero_line(axes)
-        axes.set_ylabel(label, rotation=0, labelpad=8)
+        axes.set_ylabel(label)
     size_legend(figure, colors)
     note_below(
         figure,

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from synthetic_rm.analysis.figures.best_of_n import GOLD_LABEL, PROXY_DASH, proxy_band, zero_line
+from synthetic_rm.analysis.figures.best_of_n import PROXY_DASH, proxy_band, zero_line
 from synthetic_rm.analysis.figures.data import COMPARISONS
 from synthetic_rm.analysis.figures.style import (
     data_colors,
@@ -20,6 +20,8 @@ from synthetic_rm.analysis.figures.style import (
     sqrt_kl_axis,
 )
 from synthetic_rm.errors import require
+
+SCORE_LABEL = "score (gold: SDs of the reference)"
 
 
 def _draw(axes: Axes, curve: pd.DataFrame, color: str) -> None:
@@ -72,7 +74,7 @@ def figure_data_curves(means: pd.DataFrame, *, title: str = "", level: float = 0
         axes.set_title(f"{title}{', ' if title else ''}{human_count(size)} parameters", loc="left")
         sqrt_kl_axis(axes, limit * 1.01, label="" if place + across < len(sizes) else "KL (nats)", gap=0.13)
     same_height(*panels)
-    figure.supylabel("score (gold: SDs of the reference)", fontsize=8)
+    figure.supylabel(SCORE_LABEL, fontsize=8)
     size_legend(figure, colors, COMPARISONS)
     note_below(figure, _told(level))
     return figure
@@ -96,7 +98,7 @@ def figure_real(means: pd.DataFrame, *, level: float = 0.95, columns: int = 2) -
         axes.set_title(f"{count:,} {title}", loc="left")
         sqrt_kl_axis(axes, limit * 1.01, gap=0.13, label="KL (nats)")
     same_height(*panels)
-    panels[0].set_ylabel(GOLD_LABEL)
+    panels[0].set_ylabel(SCORE_LABEL)
     size_legend(figure, colors)
     note_below(
         figure,

@@ -8,7 +8,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from synthetic_rm.analysis.figures.best_of_n import FORMULAS, GOLD_LABEL, colors_of, curve_of, kl_grid, zero_line
+from synthetic_rm.analysis.figures.best_of_n import (
+    COEFFICIENT_LABELS,
+    FORMULAS,
+    GOLD_LABEL,
+    colors_of,
+    curve_of,
+    kl_grid,
+    zero_line,
+)
 from synthetic_rm.analysis.figures.style import (
     MUTED,
     darker,
@@ -45,7 +53,8 @@ def figure_coefficients(
     form = str(fits["form"].iloc[0]) if "form" in fits else "bon"
     tall = columns == 1
     figure, panels = new_figure(columns=columns, aspect=1.15 if tall else 0.42, rows=1 + tall, cols=2 - tall)
-    for axes, name, label in zip(panels, ("alpha", "beta"), ("α", "β"), strict=True):
+    labels = COEFFICIENT_LABELS.get(form, {})
+    for axes, (name, symbol) in zip(panels, (("alpha", "α"), ("beta", "β")), strict=True):
         for _, row in fits.iterrows():
             color, size = colors[int(row["proxy_params"])], row["proxy_params"]
             axes.plot([size, size], [row[f"{name}_lo"], row[f"{name}_hi"]], color=color, linewidth=1.2)
@@ -53,7 +62,7 @@ def figure_coefficients(
             axes.plot(size, row[name], "o", color=color, markerfacecolor=face, markersize=4.5)
         zero_line(axes)
         params_axis(axes, colors)
-        axes.set_ylabel(label, rotation=0, labelpad=8)
+        axes.set_ylabel(labels.get(name, symbol))
     panels[0].set_title(f"Gold fit {FORMULAS.get(form, form)}, d = √KL, gold in SDs", loc="left")
     note_below(figure, f"bars: {percent(level)} intervals · open: no peak identified within the data")
     return figure

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from synthetic_rm.analysis.figures.best_of_n import FORMULAS, GOLD_LABEL
+from synthetic_rm.analysis.figures.best_of_n import COEFFICIENT_LABELS, FORMULAS, GOLD_LABEL
 from synthetic_rm.analysis.figures.style import (
     MUTED,
     darker,
@@ -37,6 +37,7 @@ def figure_scaling(
     fits: pd.DataFrame,
     overopt: pd.DataFrame | None = None,
     *,
+    own: pd.DataFrame | None = None,
     sizes: Sequence[int] | None = None,
     columns: int = 2,
 ) -> Figure:
@@ -44,13 +45,14 @@ def figure_scaling(
 
     The paper's Figs. 3 and 12. Points with bars are the fits of single sizes with their intervals, open where no peak
     is identified within the data; the line is the law, dark its own interval, light that of a size to be trained. The
-    peaks' axes end a little beyond the largest KL that was measured, the dotted line. Crosses are the highest points of
-    the measured mean curves, where these do not lie at the end.
+    peaks' axes end a little beyond the largest KL measured at every size, the dotted line. Crosses are the highest
+    points of the measured mean curves, where these do not lie at the end. Faint diamonds are alphas fitted freely.
 
     Args:
         law: of the fits.
         fits: proxy_params, identified, and alpha, beta, peak_kl, peak_gold, each with _lo and _hi.
         overopt: proxy_params, peak_kl, peak_gold, last_kl, as `overoptimization` gives them.
+        own: proxy_params, alpha, alpha_lo, alpha_hi of each size fitted by itself, where the law has one alpha for all.
         sizes: every proxy size of the report (colours).
         columns: width of the figure in columns of a paper.
     Raises:
@@ -66,19 +68,23 @@ def figure_scaling(
             low, middle, high = (np.array([getattr(one, part) for one in told]) for part in ("lo", "value", "hi"))
             axes.fill_between(along, low, np.where(np.isfinite(high), high, 1e9), color="#777777", alpha=shade, lw=0)
         axes.plot(along, np.where(np.isfinite(middle), middle, np.nan), color="black", linewidth=0.9)
-        top = _limit(axes, name, law, fits)
+        freely = own if name == "alpha" else None
+        top = _limit(axes, name, law, fits if freely is None else pd.concat([fits, freely]))
+        if freely is not None:
+            _free_alphas(axes, freely, colors)
         for _, row in fits.iterrows():
             _point(axes, row, name, colors[int(row["proxy_params"])], top)
         if overopt is not None and name.startswith("peak"):
             inner = overopt[overopt["peak_kl"] < overopt["last_kl"]]
             axes.plot(inner["proxy_params"], inner[name], "x", color="black", markersize=4, zorder=6)
         params_axis(axes, law.sizes)
-        axes.set_ylabel(label)
+        axes.set_ylabel(COEFFICIENT_LABELS[law.form].get(name, label))
     note_below(
         figure,
         f"gold = {FORMULAS.get(law.form, law.form)}, d = √KL · bars, dark shade: {percent(law.level)} intervals · "
         "light shade: of a size to be trained · open: no peak identified in the data · triangles: beyond the axis · "
-        "dotted: largest KL measured · crosses: highest point measured",
+        "dotted: largest KL measured at every size · crosses: highest point measured"
+        + ("" if own is None else " · diamonds: α of each size fitted by itself"),
     )
     return figure
 
@@ -98,6 +104,14 @@ def _limit(axes: Axes, name: str, law: ScalingLaw, fits: pd.DataFrame) -> float:
         edge = max(float(law.curve(law.sizes[-1], [law.largest_kl])["gold"].iloc[0]), *seen["peak_gold"], 0.1)
     axes.set_ylim(0, 1.25 * edge)
     return 1.25 * edge
+
+
+def _free_alphas(axes: Axes, own: pd.DataFrame, colors: dict[int, str]) -> None:
+    """Beside the common alpha, a little to the right of it."""
+    for _, row in own.iterrows():
+        place, color = 1.12 * float(row["proxy_params"]), colors[int(row["proxy_params"])]
+        axes.plot([place] * 2, [row["alpha_lo"], row["alpha_hi"]], color=color, linewidth=1.0, alpha=0.6)
+        axes.plot(place, row["alpha"], "D", color=color, markersize=4.0, markeredgewidth=0, alpha=0.75, zorder=4)
 
 
 def _point(axes: Axes, row: pd.Series, name: str, color: str, top: float) -> None:

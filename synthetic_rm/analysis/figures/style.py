@@ -29,6 +29,8 @@ _PALETTE = ("viridis", 0.72, 0.0)  # colour map, position of the smallest and of
 _RUNGS = ((2e3, 0.0), (4e3, 0.18), (9e3, 0.36), (2e4, 0.53), (8e4, 0.7), (3e5, 0.8), (1e6, 0.87), (1e7, 0.93),
           (1e8, 0.97), (1e10, 1.0))  # fmt: skip
 """parameters and their place in the palette: wide steps where most of our proxies are"""
+_SERIES = ("#e69f00", "#7f2a57", "#56b4e9", "#d1495b", "#8a6d3b", "#cc79a7")
+"""orange, wine, sky, red, brown, pink: of series without a size"""
 Item = TypeVar("Item")
 _KL_LADDER = (0.0, 0.5, 1, 2, 4, 6, 8, 10, 15, 20, 30, 40, 60, 80, 100, 150, 200, 300, 400, 600, 800, 1000)
 _RC: dict[str, Any] = {
@@ -118,10 +120,15 @@ def size_colors(sizes: Iterable[int]) -> dict[int, str]:
 
 
 def rank_colors(items: Iterable[Item]) -> dict[Item, str]:
-    """One colour per item in the order given, from the same map: for series that have no size."""
-    ordered = list(dict.fromkeys(items))
-    places = np.linspace(0, 1, len(ordered)) if len(ordered) > 1 else np.array([0.5])
-    return dict(zip(ordered, _colors(places), strict=True))
+    """One colour per item in the order given, for series that have no size: none that a size has.
+
+    The first colours are the same however many follow, so that figures of the same series agree. They differ in
+    lightness too, which survives colour blindness; after the last they begin again, darker.
+    """
+    rounds, count = {}, len(_SERIES)
+    for place, item in enumerate(dict.fromkeys(items)):
+        rounds[item] = to_hex(darker(_SERIES[place % count], 0.55 ** (place // count)))
+    return rounds
 
 
 def _colors(places: NDArray[np.float64]) -> list[str]:
