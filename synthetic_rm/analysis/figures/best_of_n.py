@@ -79,6 +79,11 @@ def hold_lines(axes: Axes, curves: pd.DataFrame, *names: str, room: float = 0.35
     return "bands are cut at the edge of the axes" if cut else ""
 
 
+def legend_below(axes: Axes, handles: Sequence[Line2D], labels: Sequence[str]) -> None:
+    """What the lines are, in one row below the axes, where no curve can run behind it."""
+    axes.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.46, -0.19), ncols=len(labels), handlelength=2.2)
+
+
 def zero_line(axes: Axes) -> None:
     """A faint line where the reference scores."""
     axes.axhline(0, color="#bbbbbb", linewidth=0.6, zorder=0)

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from synthetic_rm.analysis.figures.best_of_n import colors_of, curve_of, zero_line
+from synthetic_rm.analysis.figures.best_of_n import colors_of, curve_of, legend_below, zero_line
 from synthetic_rm.analysis.figures.style import MUTED, house_style, new_figure, note_below, percent, size_legend
 
 
@@ -43,7 +43,7 @@ def figure_proxy_scores(
     axes.set_title("Proxy score under best-of-n", loc="left")
     size_legend(figure, colors)
     dots = Line2D([], [], color=MUTED, linewidth=0.8, linestyle=(0, (1, 1.2)))
-    axes.legend([dots], ["straight line a d"], loc="best", handlelength=2.2)
+    legend_below(axes, [dots], ["straight line a d"])
     note_below(figure, f"bands: {percent(level)} interval over prompts and proxy seeds")
     return figure
 

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from synthetic_rm.analysis.figures.best_of_n import GOLD_LABEL, colors_of, curve_of, hold_lines, zero_line
+from synthetic_rm.analysis.figures.best_of_n import GOLD_LABEL, colors_of, curve_of, hold_lines, legend_below, zero_line
 from synthetic_rm.analysis.figures.style import MUTED, house_style, new_figure, note_below, percent, size_legend
 from synthetic_rm.errors import require
 
@@ -68,7 +68,7 @@ def figure_both(
         Line2D([], [], color="#555555", linestyle=BEST_OF_N_DASH, linewidth=1.6),
         Line2D([], [], color="#555555", linewidth=1.4),
     ]
-    axes.legend(handles, [NAMES["best_of_n"], NAMES.get(method, method)], loc="best", handlelength=2.2)
+    legend_below(axes, handles, [NAMES["best_of_n"], NAMES.get(method, method)])
     reach = f"{NAMES.get(method, method)} is drawn up to {REACH:g} times the largest proxy score of best-of-n"
     note_below(figure, " · ".join(part for part in (f"bands: {percent(level)} interval of gold", cut, reach) if part))
     return figure
