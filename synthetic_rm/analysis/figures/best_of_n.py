@@ -70,12 +70,13 @@ def hold_lines(axes: Axes, curves: pd.DataFrame, *names: str, room: float = 0.35
     Returns:
         In words, for the note, that bands are cut; empty where none is.
     """
-    lines, bands = curves[list(names)], curves[[f"{name}_{end}" for name in names for end in ("lo", "hi")]]
-    low, high = min(float(lines.min(axis=None)), 0.0), max(float(lines.max(axis=None)), 0.0)
+    lines = curves[list(names)].to_numpy(np.float64)
+    bands = curves[[f"{name}_{end}" for name in names for end in ("lo", "hi")]].to_numpy(np.float64)
+    low, high = min(float(np.nanmin(lines)), 0.0), max(float(np.nanmax(lines)), 0.0)
     space, (bottom, top) = room * (high - low), axes.get_ylim()
     bottom, top = max(bottom, low - space), min(top, high + space)
     axes.set_ylim(bottom, top)
-    cut = bool((bands < bottom).any(axis=None) or (bands > top).any(axis=None))
+    cut = bool((bands < bottom).any() or (bands > top).any())
     return "bands are cut at the edge of the axes" if cut else ""
 
 
