@@ -16,9 +16,11 @@ from hydra import compose, initialize_config_dir
 from rich.console import Console
 from rich.table import Table
 
+from synthetic_rm.analytic_experiment import CURVES
 from synthetic_rm.capacity import build_of, stages_of
 from synthetic_rm.config import ERRORS, one_line, register, to_settings
-from synthetic_rm.costs import Costs, Machine, Stage
+from synthetic_rm.cost_stages import Machine, Stage
+from synthetic_rm.costs import Costs
 from synthetic_rm.entry import Parser, guarded
 from synthetic_rm.environments.reviews.environment import split_texts
 from synthetic_rm.errors import require
@@ -47,15 +49,14 @@ def stages(settings: Settings, devices: int, memory: float) -> list[Stage]:
     """
     batch, model = settings.runtime.mesh or (devices, 1)
     require(batch * model == devices, f"--devices {devices}: runtime.mesh={[batch, model]} has {batch * model}")
-    machine = Machine(int(memory * 1e9), batch=batch, model=model)
-    return stages_of(
-        Costs(point, build_of(point), machine, snippets(point.environment)) for point in points_of(settings)
-    )
+    require(settings.experiment not in CURVES, f"experiment={settings.experiment}: nothing of it is trained")
+    machine, count = Machine(int(memory * 1e9), batch=batch, model=model), snippets(settings.environment)
+    return stages_of(Costs(point, build_of(point), machine, count) for point in points_of(settings))
 
 
 def table(found: Sequence[Stage], rate: float, devices: int, memory: float) -> Table:
     """One row for each stage, and their sum."""
-    made = Table(title=f"{devices} devices of {memory:g} GB, {rate / 1e12:g} TFLOP/s together; at most")
+    made = Table(title=f"{devices} x {memory:g} GB, {rate / 1e12:g} TFLOP/s together")
     for name in ("stage", "PFLOP", "hours", "GB of a device", "rows at once"):
         made.add_column(name, justify="left" if name == "stage" else "right")
     for stage in found:

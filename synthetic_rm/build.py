@@ -1,6 +1,6 @@
 """F7: a world's models trained from human ratings, stage by stage through the store."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,18 +12,19 @@ import numpy as np
 
 from synthetic_rm.calibration import calibrate, gold_facts
 from synthetic_rm.checkpoints import Checkpoints
-from synthetic_rm.devices import device_memory
+from synthetic_rm.devices import share_parameters
 from synthetic_rm.environments.reviews.environment import Reviews, train_reviews_tokenizer
 from synthetic_rm.environments.reviews.ratings import DATA_SHA256
 from synthetic_rm.environments.reviews.tokenizer import load_tokenizer, save_tokenizer
 from synthetic_rm.errors import InputError
-from synthetic_rm.memory import USABLE, training_memory
+from synthetic_rm.memory import training_memory
 from synthetic_rm.progress import Reporter
 from synthetic_rm.provenance import file_digest
 from synthetic_rm.rewards.neural import init_reward, neural_reward
 from synthetic_rm.runtime import concurrently, side_by_side
 from synthetic_rm.settings import BuildSettings, EnvironmentSettings
 from synthetic_rm.store import Artifact, Store
+from synthetic_rm.training.loop import usable_memory
 from synthetic_rm.training.reward import train_reward
 from synthetic_rm.training.supervised import evaluate_language_model, token_rows, train_language_model
 from synthetic_rm.types import PAD, Network, Responses
@@ -63,8 +64,8 @@ class Builder:
     store: Store
     reporter: Reporter
     dtype: str = "float32"
-    memory: int | None = None
-    """bytes of a device that training may fill; none: all that is usable"""
+    memory: Callable[[], int] = usable_memory
+    """bytes of a device that training may fill, asked for when something is trained"""
 
     @property
     def build(self) -> BuildSettings:
@@ -111,13 +112,13 @@ class Builder:
             with self.reporter.bar(f"language model {size:,}", steps, "steps") as bar:
                 result = train_language_model(
                     network,
-                    network.init(jax.random.key(self.build.seed)),
+                    share_parameters(network.init(jax.random.key(self.build.seed))),
                     rows,
                     seed=self.build.seed,
                     steps=steps,
                     batch=self.build.batch,
                     learning_rate=learning_rate(network),
-                    memory=self.memory,
+                    memory=self.memory(),
                     on_chunk=bar.losses,
                     checkpoints=checkpoints,
                 )
@@ -140,8 +141,7 @@ class Builder:
         rows, length = self.build.batch, environment.prompt_tokens + environment.response_tokens - 1
         shapes = [network_for(size, environment.vocab).shape for size, _ in models]
         need = max(training_memory(shape, length, rows, predicts=True).total for shape in shapes)
-        room = self.memory if self.memory is not None else int(USABLE * device_memory())
-        call = concurrently if need * side_by_side() <= room else map
+        call = concurrently if need * side_by_side() <= self.memory() else map
         environment.part("train")  # encoded once, before several ask for it
         made = call(lambda model: self.language_model(environment, text, *model), dict.fromkeys(models))
         found = dict(zip(dict.fromkeys(models), made, strict=True))
@@ -159,13 +159,13 @@ class Builder:
             with self.reporter.bar("reference policy (SFT)", steps, "steps") as bar:
                 result = train_language_model(
                     network,
-                    load_params(backbone.path / "params.safetensors", abstract_trunk(network)),
+                    share_parameters(load_params(backbone.path / "params.safetensors", abstract_trunk(network))),
                     rows,
                     seed=build.seed + 1,
                     steps=steps,
                     batch=build.batch,
                     learning_rate=SFT_RATE * learning_rate(network),
-                    memory=self.memory,
+                    memory=self.memory(),
                     on_chunk=bar.losses,
                     checkpoints=checkpoints,
                 )
@@ -192,7 +192,7 @@ class Builder:
 
         def make(folder: Path, checkpoints: Checkpoints) -> dict[str, Any]:
             network = network_for(build.gold_size, environment.vocab, self.dtype)
-            trunk = load_params(backbone.path / "params.safetensors", abstract_trunk(network))
+            trunk = share_parameters(load_params(backbone.path / "params.safetensors", abstract_trunk(network)))
             start = init_reward(network, jax.random.key(build.seed), trunk)
             groups = environment.human_comparisons(
                 "train",
@@ -212,7 +212,7 @@ class Builder:
                     batch=build.gold_batch,
                     learning_rate=build.gold_learning_rate,
                     readout=build.gold_readout,  # type: ignore[arg-type]
-                    memory=self.memory,
+                    memory=self.memory(),
                     on_chunk=bar.losses,
                     checkpoints=checkpoints,
                 )
@@ -220,9 +220,9 @@ class Builder:
             save_params(folder / "params.safetensors", params)
             model = neural_reward(network, params, build.gold_readout)  # type: ignore[arg-type]
             policy = network_for(build.reference_size, environment.vocab, self.dtype)
-            reference_params = load_params(reference.path / "params.safetensors", abstract_trunk(policy))
+            tuned = load_params(reference.path / "params.safetensors", abstract_trunk(policy))
             sizes = {"samples": build.calibration_samples, "seed": build.seed}
-            mean, deviation = calibrate(model, environment, policy, reference_params, checkpoints, **sizes)
+            mean, deviation = calibrate(model, environment, policy, share_parameters(tuned), checkpoints, **sizes)
             return {
                 **network_count(build.gold_size, environment.vocab, reward_head=True)._asdict(),
                 "train_loss": float(result.losses[0, -50:].mean()),

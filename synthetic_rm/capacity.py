@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable
 
-from synthetic_rm.costs import Costs, Machine, Stage
+from synthetic_rm.cost_stages import Machine, Stage
+from synthetic_rm.costs import Costs
 from synthetic_rm.devices import device_memory, mesh_shape
 from synthetic_rm.errors import require
 from synthetic_rm.release import release_build
@@ -55,8 +56,9 @@ def _check_memory(costs: Costs) -> None:
         require(
             need <= costs.usable,
             f"runtime.memory_gb={costs.machine.memory / 1e9:.3g}: {stage.name}: {need / 1e9:.3g} GB ({told}) do not "
-            f"fit into the {costs.usable / 1e9:.3g} of a device to fill; lower {stage.advice}, or share parameters by "
-            "runtime.mesh",
+            f"fit into the {costs.usable / 1e9:.3g} of a device to fill; lower {stage.advice}"
+            + (", or runtime.threads" if costs.machine.programs > 1 else "")
+            + (", or share parameters by runtime.mesh" if costs.machine.batch > 1 else ""),
         )
 
 

@@ -106,9 +106,10 @@ class Checkpoints:
     def prepare(self) -> Path:
         """The folder, which says from now on whose work it holds."""
         assert self.folder is not None
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if not (self.folder / "stage.json").exists():
-            write_json(self.folder / "stage.json", self.identity)
+        with self._lock:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not (self.folder / "stage.json").exists():
+                write_json(self.folder / "stage.json", self.identity)
         return self.folder
 
     def round(self) -> int:

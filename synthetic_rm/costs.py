@@ -1,15 +1,17 @@
 """F7: what a run will cost, from its settings alone: operations and memory of every stage, before anything is compiled.
 
-Operations are an upper bound: every response has its full length, every RL run takes all of its iterations.
+Products of matrices in validation, in padded last chunks and for prompts read again are left out: a few percent. Every
+response has its full length, and every RL run takes all of its iterations.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil, sqrt
-from typing import NamedTuple
 
 from synthetic_rm import comparisons
 from synthetic_rm.comparisons import held_out_groups
+from synthetic_rm.cost_stages import LABELLED, OPTIMIZED, POOL, PROXIES, SCORED, WORLD, Machine, Stage
+from synthetic_rm.devices import share_of
 from synthetic_rm.flops import (
     TRAINING,
     layer_flops,
@@ -36,50 +38,6 @@ from synthetic_rm.scoring import BATCHES
 from synthetic_rm.settings import BuildSettings, Settings
 from synthetic_rm.training.loop import equal_parts
 from synthetic_rm.types import Shape
-
-WORLD = ("environment",)
-LABELLED = (*WORLD, "comparisons")
-POOL = (*WORLD, "policy", "best_of_n")
-PROXIES = (*LABELLED, "proxy")
-SCORED = (*PROXIES, "policy", "best_of_n")
-OPTIMIZED = (*SCORED, "rl")
-
-
-class Machine(NamedTuple):
-    """What the stages of a run share."""
-
-    memory: int
-    """bytes of one device"""
-    programs: int = 1
-    """that run side by side on a device"""
-    rows: int = 1024
-    """most rows that go through a network together on a device, see `scoring.rows_at_once`"""
-    batch: int = 1
-    """devices that share every batch"""
-    model: int = 1
-    """devices that share every network's parameters"""
-
-
-class Stage(NamedTuple):
-    """One stage of a run."""
-
-    name: str
-    flops: int
-    """in matrix products, at most"""
-    memory: Memory
-    """of one device, the world's models apart"""
-    advice: str
-    """settings that make it smaller"""
-    depends: tuple[str, ...]
-    """groups of settings that determine it: points of a study in which they are the same share it"""
-    resident: int = 0
-    """bytes of the world's models on each device meanwhile"""
-    rows: int = 0
-    """rows of a batch that go through a network in training together, on one device; 0: nothing is trained"""
-
-    def hours(self, rate: float) -> float:
-        """At a sustained rate of all devices together, in operations per second."""
-        return self.flops / rate / 3600
 
 
 @dataclass(frozen=True)
@@ -154,7 +112,7 @@ class Costs:
 
     def _drawing(self, shape: Shape, prompts: int, samples: int) -> Memory:
         """Of the programs that draw so many responses each."""
-        mine = ceil(prompts / self.machine.batch)
+        mine = share_of(prompts, self.machine.batch)
         return sampling_memory(shape, mine, samples, self._prompt, self._response).times(self.machine.programs)
 
     def _training(
@@ -165,7 +123,7 @@ class Costs:
         flops = TRAINING * (text_flops if text else reading_flops)(shape, rows, length)
         fit = training_rows(shape, length, memory, predicts=text, copies=copies, devices=machine.model)
         parts = equal_parts(rows // unit, machine.batch * max(1, min(machine.rows, fit) // unit))
-        at_once = ceil(rows // unit / parts / machine.batch) * unit
+        at_once = share_of(rows // unit // parts, machine.batch) * unit
         taken = training_memory(shape, length, at_once, predicts=text).shared(machine.model)
         return flops, taken.times(copies), at_once
 
@@ -241,29 +199,57 @@ class Costs:
         flops = members * s.prompts * s.samples * self._response * layer_flops(shape, self._length)
         one = scoring_memory(shape, members, machine.rows, self._prompt, self._response, waiting=BATCHES * machine.rows)
         memory = one.times(machine.programs)._replace(parameters=one.parameters).shared(machine.model)
-        return Stage(f"{name} score the pool", flops, memory, "proxy.seeds", depends, self.resident)
+        return Stage(f"{name} score the pool", flops, memory, "proxy.seeds", depends, self._with_proxies)
 
     def _optimized(self, size: int) -> Stage:
-        rl, machine, proxy = self.settings.rl, self.machine, self._shape(size)
-        runs = rl.proxy_seeds * rl.policy_seeds
-        value = None if rl.method != PPO.name else proxy if rl.value_start == "proxy" else self._policy
+        rl, proxy = self.settings.rl, self._shape(size)
+        runs, value = rl.proxy_seeds * rl.policy_seeds, self._value(proxy)
+        flops = runs * (rl.max_steps * self._iteration(proxy, value) + self._most_points() * self._measured(proxy))
+        advice = "rl.vmap_width or rl.prompts, raise rl.minibatches"
+        sizes, lanes = self.rl_at_once
+        memory = self._lanes(size).times(lanes)
+        if sizes > 1:
+            beside = sum(sorted(self._lanes(other).total for other in self.settings.proxy.sizes)[1 - sizes :])
+            memory = memory._replace(buffers=memory.buffers + lanes * beside)
+        return Stage(f"RL against proxies {size:,}", flops, memory, advice, OPTIMIZED, self._with_proxies)
+
+    @property
+    def rl_at_once(self) -> tuple[int, int]:
+        """(sizes, groups of lanes of each) that run side by side: as many as processors, where memory holds them."""
+        rl, sizes, programs = self.settings.rl, self.settings.proxy.sizes, self.machine.programs
+        groups = min(ceil(rl.proxy_seeds * rl.policy_seeds / rl.vmap_width), programs)
+        each = sorted((self._lanes(size).total for size in sizes), reverse=True)
+        room, together = self.usable - self._with_proxies, min(len(sizes), programs)
+        if groups * sum(each[:together]) <= room:
+            return together, groups
+        return 1, max(1, min(groups, room // each[0]))
+
+    @property
+    def _with_proxies(self) -> int:
+        """`resident`, and the proxies of every size, all of them kept from when the first is scored on."""
+        seeds = self.settings.proxy.seeds
+        every = sum(parameter_bytes(self._shape(size)) for size in self.settings.proxy.sizes)
+        return self.resident + seeds * every // self.machine.model
+
+    def _value(self, proxy: Shape) -> Shape | None:
+        rl = self.settings.rl
+        return None if rl.method != PPO.name else proxy if rl.value_start == "proxy" else self._policy
+
+    def _lanes(self, size: int) -> Memory:
+        """Of the lanes of one vmap against proxies of a size."""
+        rl, proxy = self.settings.rl, self._shape(size)
         memory = lane_memory(
             self._policy,
-            value,
+            self._value(proxy),
             proxy,
-            prompts=ceil(rl.prompts / machine.batch),
+            prompts=share_of(rl.prompts, self.machine.batch),
             samples=rl.samples,
             minibatches=rl.minibatches,
             prompt_tokens=self._prompt,
             response_tokens=self._response,
             text_rows=rl.ptx_rows if rl.ptx_coef > 0 else 0,
         )
-        width = min(rl.vmap_width, runs)
-        copies = width * self._beside(ceil(runs / width) * len(self.settings.proxy.sizes))
-        flops = runs * (rl.max_steps * self._iteration(proxy, value) + self._most_points() * self._measured(proxy))
-        advice = "rl.vmap_width or rl.prompts, raise rl.minibatches"
-        memory = memory.shared(machine.model).times(copies)
-        return Stage(f"RL against proxies {size:,}", flops, memory, advice, OPTIMIZED, self.resident)
+        return memory.shared(self.machine.model).times(min(rl.vmap_width, rl.proxy_seeds * rl.policy_seeds))
 
     def _iteration(self, proxy: Shape, value: Shape | None) -> int:
         rl = self.settings.rl

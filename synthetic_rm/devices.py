@@ -7,7 +7,7 @@ the marks are nothing and programs are those of one device.
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,30 @@ from synthetic_rm.errors import require
 from synthetic_rm.runtime import alone
 
 BATCH, MODEL = "batch", "model"
-GROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
-"""what a scheduler allows the processes of a job, in bytes, or "max\""""
+GROUPS, GROUP_ROOT = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+"""the control groups of this process, and where their limits are told"""
+
+
+def group_limits() -> Iterator[int]:
+    """Bytes that the control groups of this process, and those above them, are allowed (cgroups of version 1 and 2)."""
+    try:
+        lines = GROUPS.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "" or "memory" in controllers.split(","):
+            root, name = (GROUP_ROOT / "memory", "memory.limit_in_bytes") if controllers else (GROUP_ROOT, "memory.max")
+            own = root / path.lstrip("/")
+            for folder in (own, *own.parents):
+                if folder.is_relative_to(root):
+                    with suppress(OSError, ValueError):  # "max", or hidden from a container
+                        yield int((folder / name).read_text())
 
 
 def machine_memory() -> int:
-    """Bytes of main memory that this process may use: the machine's, or what its control group is allowed."""
-    whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        limit = GROUP_LIMIT.read_text().strip()
-    except OSError:
-        return whole
-    return min(whole, int(limit)) if limit.isdigit() else whole
+    """Bytes of main memory that this process may use: the machine's, or what a scheduler or a container allows."""
+    return min([os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *group_limits()])
 
 
 def device_memory(gigabytes: float | None = None) -> int:
@@ -75,6 +87,11 @@ def shared_by(axis: str) -> int:
     """Devices along an axis of the mesh; 1 outside `sharing`."""
     mesh = jax.sharding.get_abstract_mesh()
     return 1 if mesh.empty else int(mesh.shape[axis])
+
+
+def share_of(rows: int, devices: int) -> int:
+    """Rows of a batch on each of the devices that share it; all of them where devices do not divide it, see `split`."""
+    return rows // devices if rows % devices == 0 else rows
 
 
 def split(tree: Any, axis: int = 0) -> Any:

@@ -21,8 +21,9 @@ def write_atomic(path: Path, content: bytes) -> None:
     try:
         scratch.write_bytes(content)
         os.replace(scratch, path)
-    finally:
+    except BaseException:
         scratch.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -5,6 +5,8 @@ from functools import cached_property
 from pathlib import Path
 
 from synthetic_rm.build import Builder
+from synthetic_rm.capacity import costs_of
+from synthetic_rm.devices import share_parameters
 from synthetic_rm.provenance import digest
 from synthetic_rm.release import release_build
 from synthetic_rm.settings import Settings
@@ -34,7 +36,9 @@ class InitialPolicy:
     def params(self) -> Params:
         """Its parameters, read when they are asked for."""
         return (
-            load_params(self.weights, abstract_trunk(self.network)) if isinstance(self.weights, Path) else self.weights
+            share_parameters(load_params(self.weights, abstract_trunk(self.network)))
+            if isinstance(self.weights, Path)
+            else self.weights
         )
 
 
@@ -51,7 +55,8 @@ def initial_policy(settings: Settings, world: World, builder: Builder) -> Initia
     environment, release = settings.environment, settings.environment.release
     build = environment.build if release is None else release_build(release)
     text = builder.tokenizer.key if release is None else digest(list(world.keys))
-    trainer = replace(builder, settings=replace(environment, build=replace(build, reference_size=size)))
+    trained = replace(environment, build=replace(build, reference_size=size))
+    trainer = replace(builder, settings=trained, memory=lambda: builder.memory() - costs_of(settings).resident)
     start = trainer.language_model(world.environment, text, size, build.reference_steps)
     tuned = trainer.reference(world.environment, start)
     network = network_for(size, world.environment.vocab, settings.runtime.dtype)

@@ -94,8 +94,10 @@ class Reporter:
             with self._display() as progress:
                 task = progress.add_task(title, total=total, note="")
                 bar = Bar(title, unit, self.tracking, progress, task)
-                yield bar
-                progress.remove_task(task)
+                try:
+                    yield bar
+                finally:
+                    progress.remove_task(task)
         else:
             bar = Bar(title, unit, self.tracking)
             yield bar

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from synthetic_rm.capacity import costs_of
 from synthetic_rm.checkpoints import Checkpoints
 from synthetic_rm.optimizers.grpo import DR_GRPO, GRPO
 from synthetic_rm.optimizers.measure_rl import Measurement, measure_policy
@@ -83,7 +84,8 @@ def optimized(simulation: Simulation) -> list[RLGroup]:
         simulation.proxy_scoring(group)
     runs = len(run_seeds(settings.rl))
     with simulation.reporter.bar(f"{settings.rl.method} against the proxies", len(groups) * runs, "") as bar:
-        return list(concurrently(lambda group: _optimized_group(simulation, group, bar), groups))
+        sizes_at_once = costs_of(settings).rl_at_once[0]
+        return list(concurrently(lambda group: _optimized_group(simulation, group, bar), groups, sizes_at_once))
 
 
 def _optimized_group(simulation: Simulation, group: ProxyGroup, bar: Bar) -> RLGroup:
@@ -189,6 +191,7 @@ def _optimize(
         lanes,
         Course(rl.spacing, rl.kl_budget, rl.max_steps, rl.measure_every),
         width=min(rl.vmap_width, len(lanes)),
+        at_once=costs_of(simulation.settings).rl_at_once[1],
         ptx=text,
         on_point=on_point,
         on_chunk=watched.chunk,

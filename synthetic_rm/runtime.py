@@ -92,8 +92,10 @@ def side_by_side() -> int:
     return 1 if _ALONE.get() else processors()
 
 
-def concurrently(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Results of `function` in the order of the items, as many at once as there are processors.
+def concurrently(
+    function: Callable[[Item], Result], items: Iterable[Item], at_once: int | None = None
+) -> Iterator[Result]:
+    """Results of `function` in the order of the items, as many at once as there are processors, or `at_once`.
 
     No more than that many calls are under way or waiting to be taken, so memory does not grow with the items. Where
     one raises, those under way are waited for and no other begins.
@@ -101,7 +103,7 @@ def concurrently(function: Callable[[Item], Result], items: Iterable[Item]) -> I
     if _ALONE.get():
         yield from map(function, items)
         return
-    workers = processors()
+    workers = at_once or processors()
     with ThreadPoolExecutor(workers) as pool:
         waiting: deque[Future[Result]] = deque()
         try:

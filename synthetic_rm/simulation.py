@@ -14,6 +14,7 @@ from synthetic_rm.capacity import costs_of
 from synthetic_rm.checkpoints import Checkpoints
 from synthetic_rm.checks import check_prompts
 from synthetic_rm.comparisons import draw_groups, held_out_groups, label_by_scores, split_groups
+from synthetic_rm.devices import share_parameters
 from synthetic_rm.environments.reviews.environment import Reviews
 from synthetic_rm.estimators import ns_grid
 from synthetic_rm.initial_policy import InitialPolicy, initial_policy
@@ -54,8 +55,8 @@ class Simulation:
 
     @cached_property
     def builder(self) -> Builder:
-        s, memory = self.settings, costs_of(self.settings).usable
-        return Builder(s.environment, self.store, self.reporter, s.runtime.dtype, memory)
+        s = self.settings
+        return Builder(s.environment, self.store, self.reporter, s.runtime.dtype, lambda: costs_of(s).usable)
 
     @cached_property
     def environment(self) -> Reviews:
@@ -121,8 +122,7 @@ class Simulation:
             ]
         drawn = jax.tree.map(lambda *x: np.concatenate(x), *parts)
         flat = Responses(*(x.reshape(-1, *x.shape[2:]) for x in drawn))
-        scores = score(world.gold, flat, checkpoints.loop("scored"))
-        native = scores.reshape(s.num, s.group_size) * world.gold_scale
+        native = score(world.gold, flat, checkpoints.loop("scored")).reshape(s.num, s.group_size) * world.gold_scale
         target, weight = label_by_scores(native, np.random.default_rng(s.seed), kind=s.labels, noise=s.noise)  # type: ignore[arg-type]
         return Comparisons(drawn, target, weight)  # type: ignore[arg-type]
 
@@ -140,25 +140,16 @@ class Simulation:
         network = network_for(size, vocab, self.settings.runtime.dtype)
         count = network_count(size, vocab, reward_head=True)
         rate = s.learning_rate if s.learning_rate is not None else reward_learning_rate(count.total)
-        config = {
-            "size": size,
-            "shape": list(network.shape),
-            "seeds": s.seeds,
-            "init": s.init,
-            "readout": s.readout,
-            "epochs": s.epochs,
-            "batch": s.batch,
-            "learning_rate": rate,
-            "vmap_width": s.vmap_width,
-            "dtype": self.settings.runtime.dtype,
-        }
+        config = {"size": size, "shape": list(network.shape), "learning_rate": rate}
+        config |= {name: getattr(s, name) for name in ("seeds", "init", "readout", "epochs", "batch", "vmap_width")}
+        config |= {"dtype": self.settings.runtime.dtype}
         config |= {} if s.num_comparisons is None else {"num_comparisons": s.num_comparisons}
 
         def make(folder: Path, checkpoints: Checkpoints) -> dict[str, Any]:
             training, held_out = self.comparison_parts()
             trunk = world.backbones[size] if s.init == "backbone" else None
             starts = [init_reward(network, jax.random.key(1000 + seed), trunk) for seed in range(s.seeds)]
-            params = jax.tree.map(lambda *x: jnp.stack(x), *starts)
+            params = share_parameters(jax.tree.map(lambda *x: jnp.stack(x), *starts), lead=1)
             steps = max(1, int(training.target.shape[0] * s.epochs) // s.batch)
             with self.reporter.bar(f"proxies {count.total:,} x {s.seeds}", steps * s.seeds, "steps") as bar:
                 result = train_reward(
@@ -192,7 +183,8 @@ class Simulation:
 
         artifact = self.store.get("proxy", config, [self.comparisons.key, *world.keys], make)
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((s.seeds, *x.shape), x.dtype), abstract_reward(network))
-        return ProxyGroup(size, network, load_params(artifact.path / "params.safetensors", like), artifact)
+        params = share_parameters(load_params(artifact.path / "params.safetensors", like), lead=1)
+        return ProxyGroup(size, network, params, artifact)
 
     def eval_prompts(self) -> np.ndarray:
         """Held-out prompts [prompts, P] on which optimizers are measured."""
@@ -204,8 +196,8 @@ class Simulation:
     def pool(self) -> Artifact:
         """Draw the best-of-n pool of the policy before it is optimized."""
         s, policy = self.settings.best_of_n, self.policy
-        config = {"prompts": s.prompts, "samples": s.samples, "seed": s.seed, "dtype": self.settings.runtime.dtype}
-        config |= {"at_once": [s.prompts_at_once, s.samples_at_once]}
+        config: dict[str, Any] = {"prompts": s.prompts, "samples": s.samples, "seed": s.seed}
+        config |= {"dtype": self.settings.runtime.dtype, "at_once": [s.prompts_at_once, s.samples_at_once]}
 
         def make(folder: Path, checkpoints: Checkpoints) -> dict[str, Any]:
             prompts = self.eval_prompts()
@@ -257,8 +249,8 @@ class Simulation:
 
     def proxy_scoring(self, group: ProxyGroup) -> Artifact:
         """Score the pool by every proxy of a size."""
-        readout: Any = self.settings.proxy.readout
-        members = jax.vmap(lambda params: neural_reward(group.network, params, readout))(group.params)
+        read: Any = self.settings.proxy.readout
+        members = jax.vmap(lambda params: neural_reward(group.network, params, read))(group.params)
         return self.pool_scores(members, f"proxies {group.size:,} score the pool", [group.artifact.key])
 
     def proxy_scores(self, group: ProxyGroup) -> np.ndarray:

@@ -22,7 +22,7 @@ def test_the_table_has_every_stage_and_their_sum(script: ModuleType, capsys: pyt
     out = capsys.readouterr().out
     for name in ("comparisons", "proxies 2,000", "proxies 80,000", "pool", "gold score the pool", "RL against", "all"):
         assert name in out
-    assert "1 devices of 80 GB, 0.05 TFLOP/s" in out
+    assert "1 x 80 GB, 0.05 TFLOP/s" in out
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,7 @@ def test_the_table_has_every_stage_and_their_sum(script: ModuleType, capsys: pyt
         (["--tflops", "0"], "--tflops 0.0: allowed is above 0"),
         (["--tflops", "1", "--devices", "2", "scale=pod"], "--devices 2: runtime.mesh=[1, 8] has 8"),
         (["--tflops", "1", "proxy.sizs=[1]"], "proxy.sizs"),
+        (["--tflops", "1", "+experiment=oracle"], "experiment=oracle: nothing of it is trained"),
         (["--tflops", "1", "scale=vast"], "scale/vast"),
     ],
     ids=lambda x: " ".join(x) if isinstance(x, list) else "",

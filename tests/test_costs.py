@@ -1,13 +1,18 @@
 """What a run costs, against the programs it is made of; what does not fit is refused; what points share counts once."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
 from programs import drawing, optimizing, reward_training, text_training
+from scripts import load_script
 
 from synthetic_rm.capacity import check_memory, costs_of, stages_of
-from synthetic_rm.costs import Costs, Machine, Stage
+from synthetic_rm.cost_stages import Machine, Stage
+from synthetic_rm.costs import Costs
 from synthetic_rm.errors import InputError
+from synthetic_rm.experiments import checker
 from synthetic_rm.ladder import shape_for_budget
 from synthetic_rm.settings import Settings, points_of, varied
 from synthetic_rm.types import Shape
@@ -67,7 +72,7 @@ def test_operations_of_an_iteration_of_rl_are_those_of_its_program() -> None:
 def test_a_run_that_does_not_fit_is_refused_with_its_numbers_and_one_that_fits_is_not() -> None:
     settings = varied(PLAIN, {"environment.release": None, "environment.build.gold_size": 6_000_000_000})
     with pytest.raises(InputError) as refused:
-        check_memory(settings, Machine(memory=80 * 10**9))
+        check_memory(settings, Machine(memory=80 * 10**9, batch=8))
     told = str(refused.value)
     assert told.startswith("runtime.memory_gb=80: language model 6,") and "\n" not in told
     for part in ("parameters 24.5", "moments 49", "gradients 73.4", "into the 72 of a device", "runtime.mesh"):
@@ -101,6 +106,38 @@ def test_devices_that_share_batches_or_parameters_need_less_each() -> None:
     assert batch.memory.activations * 4 == alone.memory.activations and batch.memory.moments == alone.memory.moments
     assert model.memory.moments * 4 == alone.memory.moments and model.memory.activations == alone.memory.activations
     assert alone.flops == batch.flops == model.flops
+
+
+def test_rl_runs_side_by_side_as_memory_allows() -> None:
+    """As many sizes and lanes as processors, one size after another where they do not all fit, at last one lane."""
+    many = {"proxy__sizes": [2_000, 9_000, 80_000], "proxy__seeds": 8, "rl__proxy_seeds": 8}
+    seen = []
+    for memory in np.geomspace(10**8, 10**10, 9):
+        found = costs(Machine(int(memory), programs=4), **many)
+        taken = {s.memory.total + s.resident for s in found.stages() if s.name.startswith("RL")}
+        seen.append(found.rl_at_once)
+        if seen[-1] != (1, 1):
+            assert max(taken) <= found.usable
+    assert seen == sorted(seen) and seen[0] == (1, 1) and seen[-1] == (3, 4) and (1, 4) in seen
+
+
+def test_presets_fit_the_machines_they_are_for() -> None:
+    """A laptop of 2 GB, one accelerator of 80 GB with a quarter left free by the driver, beside 16 processors."""
+    laptop, card = Machine(2 * 10**9, programs=16, rows=32), Machine(60 * 10**9, programs=16)
+    check_memory(Settings(), laptop)
+    script = load_script("cost")
+    check_memory(script.composed(["scale=smoke"]), laptop)
+    check_memory(script.composed(["scale=gpu"]), card)
+    check_memory(script.composed(["scale=pod"]), Machine(76 * 10**9, model=8))
+
+
+def test_a_grid_for_a_cluster_is_checked_where_there_are_no_devices(tmp_path: Path) -> None:
+    """On a login node: everything but what is for the hosts to tell."""
+    words = ["scale=pod", f"output={tmp_path / 'o'}", f"store={tmp_path / 's'}"]
+    settings = load_script("cost").composed(words)
+    checker(here=False)(settings)
+    with pytest.raises(InputError, match=r"runtime\.mesh=\[1, 8\]"):
+        checker()(settings)
 
 
 def test_what_the_points_of_a_study_share_counts_once() -> None:

@@ -17,7 +17,7 @@ from jax.sharding import PartitionSpec
 from synthetic_rm import devices
 from synthetic_rm.devices import MODEL, device_memory, everywhere, parameter_spec, share_parameters, sharing, split
 from synthetic_rm.errors import InputError
-from synthetic_rm.runtime import side_by_side
+from synthetic_rm.runtime import processors, side_by_side
 
 ROOT = Path(__file__).resolve().parents[1]
 COMPILE_FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
@@ -68,7 +68,7 @@ def test_two_processes_train_to_the_same_loss(tmp_path: Path, alone: dict[str, A
 def test_one_device_is_used_as_if_there_were_no_mesh() -> None:
     tree = {"x": jnp.ones((4, 2))}
     with sharing([1, 1]):
-        assert jax.sharding.get_abstract_mesh().empty and side_by_side() >= 1
+        assert jax.sharding.get_abstract_mesh().empty and side_by_side() == processors()
         assert split(tree) is tree and share_parameters(tree) is tree and everywhere(tree) is tree
     with pytest.raises(InputError, match=r"runtime.mesh=\[5, 7\]"), sharing([5, 7]):
         pass
@@ -80,12 +80,28 @@ def test_parameters_are_shared_along_the_longest_axis_that_divides() -> None:
     assert parameter_spec((8, 3, 5), 1, 2) == parameter_spec((8, 4), 0, 1) == PartitionSpec()
 
 
-def test_a_jobs_own_limit_of_memory_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    limit = tmp_path / "memory.max"
-    monkeypatch.setattr(devices, "GROUP_LIMIT", limit)
+@pytest.mark.parametrize(
+    ("told", "file"),
+    [
+        ("0::/job/step", "job/memory.max"),
+        ("0::/job/step", "memory.max"),
+        ("5:cpu,memory:/job/step", "memory/job/memory.limit_in_bytes"),
+        ("5:memory:/hidden", "memory/memory.limit_in_bytes"),
+    ],
+)
+def test_a_jobs_own_limit_of_memory_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str, file: str
+) -> None:
+    """Of this group or of one above it, of either version."""
+    limit = tmp_path / "groups" / file
+    limit.parent.mkdir(parents=True)
+    (tmp_path / "cgroup").write_text(f"{told}\n3:cpuset:/elsewhere\n")
+    monkeypatch.setattr(devices, "GROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(devices, "GROUP_ROOT", tmp_path / "groups")
     whole = devices.machine_memory()
     limit.write_text("max\n")
     assert devices.machine_memory() == whole > 0
     limit.write_text("1048576\n")
     assert devices.machine_memory() == 1048576
-    assert device_memory(2.5) == 2_500_000_000
+    monkeypatch.setattr(devices, "GROUPS", tmp_path / "none")
+    assert devices.machine_memory() == whole and device_memory(2.5) == 2_500_000_000

@@ -36,6 +36,12 @@ CASES: dict[str, tuple[Memory, Compilable]] = {
         lane_memory(WIDE, WIDE, WIDE, prompts=1, samples=2, minibatches=1, prompt_tokens=3, response_tokens=4),
         optimizing(WIDE, WIDE, {"prompts": 1, "samples": 2, "max_tokens": 4, "minibatches": 1}, 3),
     ),
+    "RL, two lanes under one vmap": (
+        lane_memory(NARROW, WIDE, WIDE, prompts=2, samples=2, minibatches=1, prompt_tokens=3, response_tokens=4).times(
+            2
+        ),
+        optimizing(NARROW, WIDE, {"prompts": 2, "samples": 2, "max_tokens": 4, "minibatches": 1}, 3, lanes=2),
+    ),
     "RL, many responses": (
         lane_memory(NARROW, NARROW, NARROW, prompts=8, samples=4, minibatches=4, prompt_tokens=4, response_tokens=12),
         optimizing(NARROW, NARROW, RUN, 4),

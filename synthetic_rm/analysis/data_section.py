@@ -54,7 +54,7 @@ def data_figures(run: RunFolder) -> dict[str, Figure]:
     own = once_by_gold(points)
     told: dict[str, Any] = {"level": run.level}
     if len({point.comparisons for point in own}) < 2:
-        return _rl_curves(run)
+        return {}
     table = data_table(own, cut=run.held_out_kl, **told)
     of_n = run.records[run.records["optimizer"] == "best_of_n"]
     means = mean_curves(run.curves, of_n, rng=np.random.default_rng(0), **told)

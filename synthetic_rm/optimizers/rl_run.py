@@ -158,6 +158,7 @@ def optimize(
     course: Course,
     *,
     width: int = 1,
+    at_once: int | None = None,
     ptx: TokenRows | None = None,
     on_point: OnPoint,
     on_chunk: OnChunk | None = None,
@@ -168,7 +169,8 @@ def optimize(
     Args:
         prompts: [M, P] prompts that rollouts answer.
         lanes: proxies of one shape; no lane's result depends on the others.
-        width: lanes under one vmap; groups of so many run side by side on the processors there are.
+        width: lanes under one vmap; groups of so many run side by side.
+        at_once: groups that do; none: as many as there are processors.
         ptx: rows of text for the language-model term, where the program has one.
         on_point: called at the reference, then whenever a rollout first passed a multiple of `course.spacing`, and at
             the end, with the policy that the rollout was drawn from; from the group's own thread.
@@ -190,7 +192,10 @@ def optimize(
     def run_group(first: int) -> list[LaneResult]:
         group = range(first, min(first + width, len(lanes)))
         members = [lanes[min(first + i, group.stop - 1)] for i in range(width)]
-        states = [init_state(reference, lane.value, lane.key, lane.hyper.kl_coef) for lane in members]
+        states = [
+            share_parameters(init_state(reference, share_parameters(lane.value), lane.key, lane.hyper.kl_coef))
+            for lane in members
+        ]
         state: RLState = share_parameters(jax.tree.map(lambda *x: jnp.stack(x), *states), lead=1)
         hyper = jax.tree.map(lambda *x: jnp.asarray(x, jnp.float32), *(lane.hyper for lane in members))
         proxies = share_parameters(jax.tree.map(lambda *x: jnp.stack(x), *(lane.proxy for lane in members)), lead=1)
@@ -237,4 +242,5 @@ def optimize(
             loop.save(max(p.steps for p in progress), (state, shown), kept, constant=all(p.status for p in progress))
         return [LaneResult(p.status, shown[i], p.history, p.points) for i, p in enumerate(progress)]
 
-    return [result for group in concurrently(run_group, range(0, len(lanes), width)) for result in group]
+    groups = concurrently(run_group, range(0, len(lanes), width), at_once)
+    return [result for group in groups for result in group]

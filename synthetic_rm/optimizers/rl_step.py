@@ -43,10 +43,6 @@ def init_state(policy: Params, value: Params | None, key: Key, kl_coef: float | 
     return RLState(learner, before, zero, one, coefficient, key, jnp.int32(0), jnp.asarray(True))
 
 
-def _choose(condition: Array, yes: Any, no: Any) -> Any:
-    return jax.tree.map(partial(jnp.where, condition), yes, no)
-
-
 def _log_probs(network: Network, params: Params, responses: Responses) -> Array:
     log_prob = -token_loss(response_logits(network, params, responses), responses.tokens)
     return jnp.where(response_mask(responses), log_prob, 0.0)

@@ -140,6 +140,11 @@ def equal_parts(batch: int, at_once: int) -> int:
     return next(n for n in range(1, batch + 1) if batch % n == 0 and batch // n <= max(1, at_once))
 
 
+def usable_memory() -> int:
+    """Bytes of a device that programs may fill."""
+    return int(USABLE * device_memory())
+
+
 def rows_that_fit(
     shape: Shape, length: int, *, predicts: bool, runs: int = 1, width: int = 1, memory: int | None = None
 ) -> int:
@@ -150,7 +155,7 @@ def rows_that_fit(
         runs: networks to train, `width` of them under one vmap.
         memory: bytes that they may fill; none: the usable share of a device.
     """
-    room = int(USABLE * device_memory()) if memory is None else memory
+    room = usable_memory() if memory is None else memory
     copies, devices = width * min(math.ceil(runs / width), side_by_side()), shared_by(MODEL)
     fit = training_rows(shape, length, room, predicts=predicts, copies=copies, devices=devices)
     return min(rows_at_once(), fit)
@@ -198,9 +203,9 @@ def train(
 
     def train_group(first: int) -> tuple[Params, np.ndarray, np.ndarray]:
         group = slice(first, min(first + width, seeds))
-        start_params = jax.tree.map(lambda x: jnp.array(x[group]), params)
+        start_params = share_parameters(jax.tree.map(lambda x: jnp.array(x[group]), params), lead=1)
         members = group.stop - group.start
-        tx = jax.vmap(gradient_transformation().init)(start_params)
+        tx = share_parameters(jax.vmap(gradient_transformation().init)(start_params), lead=1)
         state = TrainState(start_params, tx, jnp.zeros(members, jnp.int32), jnp.ones(members, bool))
         losses, done = np.empty((members, 0), np.float32), 0
         loop = checkpoints.loop(f"seeds-{first}")
