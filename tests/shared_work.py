@@ -4,6 +4,8 @@ MESH is "none" or as in "4,2". With a port it is one of two processes that train
 """
 
 import sys
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from synthetic_rm.checkpoints import Checkpoints
 from synthetic_rm.devices import sharing
 from synthetic_rm.networks import transformer
+from synthetic_rm.optimizers.measure_rl import measure_policy
 from synthetic_rm.optimizers.ppo import PPO
 from synthetic_rm.optimizers.rl import Hyper, Program
 from synthetic_rm.optimizers.rl_run import Course, Lane, optimize
@@ -40,27 +44,51 @@ def squared_error(params: Params, data: tuple[Responses, Array], rows: Array) ->
     return jnp.sum((scores - target[rows]) ** 2), jnp.float32(rows.shape[0])
 
 
-def rewards() -> Params:
-    """[1] reward model."""
-    return jax.tree.map(lambda x: x[None], init_reward(NETWORK, jax.random.key(0)))
+def rewards(count: int = 1) -> Params:
+    """[count] reward models."""
+    return jax.vmap(lambda key: init_reward(NETWORK, key))(jax.random.split(jax.random.key(0), count))
 
 
-def trained(at_once: int | None) -> TrainResult:
-    plan = np.random.default_rng(1).integers(0, ROWS, (1, STEPS, BATCH)).astype(np.int32)
+def trained(at_once: int | None, seeds: int = 1, **how: Any) -> TrainResult:
+    plan = np.random.default_rng(1).integers(0, ROWS, (seeds, STEPS, BATCH)).astype(np.int32)
     target = jnp.asarray(np.random.default_rng(2).normal(size=ROWS), jnp.float32)
-    return train(squared_error, rewards(), (responses(), target), plan, 0.03, chunk=3, at_once=at_once)
+    data = (responses(), target)
+    return train(squared_error, rewards(seeds), data, plan, 0.03, chunk=3, at_once=at_once, width=seeds, **how)
+
+
+def resumed() -> TrainResult:
+    """Stopped in the second chunk, and gone on with from what was saved after the first."""
+
+    def stop(members: range, step: int, losses: np.ndarray) -> None:
+        if step == STEPS:
+            raise KeyboardInterrupt
+
+    with tempfile.TemporaryDirectory() as folder:
+        kept = (Path(folder) / "kept", {"stage": "proxy", "key": "a" * 64}, 0.0)
+        with suppress(KeyboardInterrupt):
+            trained(2, checkpoints=Checkpoints(*kept), on_chunk=stop)
+        assert (Path(folder) / "kept").exists()
+        return trained(2, checkpoints=Checkpoints(*kept))
 
 
 def optimized() -> dict[str, Any]:
     reference, proxy = NETWORK.init(jax.random.key(3)), rewards()
     value = jax.tree.map(lambda x: x[0], proxy)
-    lane = Lane(neural_reward(NETWORK, value), value, jax.random.key(4), Hyper(learning_rate=3e-3))
+    model = neural_reward(NETWORK, value)
+    lane = Lane(model, value, jax.random.key(4), Hyper(learning_rate=3e-3))
     prompts = np.random.default_rng(5).integers(3, 16, (12, PROMPT)).astype(np.int32)
     program = Program(PPO, NETWORK, NETWORK, prompts=8, samples=2, max_tokens=RESPONSE, epochs=1, minibatches=2)
     course = Course(spacing=100.0, kl_budget=1e9, max_steps=4, show_every=2)
-    (result,) = optimize(program, reference, prompts, [lane], course, on_point=lambda *_: None)
-    history = result.history
-    return {name: getattr(history, name) for name in ("kl", "proxy", "loss", "value_loss", "gradient_norm")}
+    sizes = {"samples": 2, "max_tokens": RESPONSE}
+
+    def measured(lane: int, step: int, params: Params) -> Any:
+        key, models = jax.random.key(6), {"proxy": model, "gold": model}
+        return {"gold": measure_policy(NETWORK, params, reference, prompts[:8], key, **sizes, **models).gold}
+
+    (result,) = optimize(program, reference, prompts, [lane], course, on_point=measured)
+    named = ("kl", "proxy", "loss", "value_loss", "gradient_norm")
+    golds = np.stack([found["gold"] for _, found in result.points])
+    return {name: getattr(result.history, name) for name in named} | {"measured": golds}
 
 
 def every_loop() -> dict[str, Any]:
@@ -68,7 +96,8 @@ def every_loop() -> dict[str, Any]:
     result = trained(at_once=2)
     members = jax.vmap(lambda params: neural_reward(NETWORK, params))(result.params)
     scores = score_members(members, responses())
-    return {"losses": result.losses, "scores": scores, **optimized()}
+    both = trained(at_once=None, seeds=2).losses
+    return {"losses": result.losses, "resumed": resumed().losses, "both": both, "scores": scores, **optimized()}
 
 
 def main(output: str, mesh: str, port: str = "", process: str = "0") -> None:

@@ -51,7 +51,8 @@ def test_eight_devices_come_to_what_one_does(tmp_path: Path, alone: dict[str, An
     assert len(found["rows"]) > 0 and (found["rows"] == 0).all()  # the loss never saw all rows of a batch on a device
     for name, values in alone.items():
         np.testing.assert_allclose(found[name], values, rtol=2e-4, atol=2e-5, err_msg=name)
-    assert alone["losses"][0, -1] < alone["losses"][0, 0] and alone["kl"][-1] > 0
+    np.testing.assert_array_equal(found["resumed"], found["losses"])
+    assert alone["losses"][0, -1] < alone["losses"][0, 0] and alone["kl"][-1] > 0 and alone["both"].shape[0] == 2
 
 
 def test_two_processes_train_to_the_same_loss(tmp_path: Path, alone: dict[str, Any]) -> None:
