@@ -20,7 +20,7 @@ from synthetic_rm.analysis.index import write_index
 from synthetic_rm.analysis.page import Page
 from synthetic_rm.analysis.report import redraw
 from synthetic_rm.analysis.run_folder import read_table
-from synthetic_rm.analysis.verdicts import read_verdicts, verdicts_markdown, with_verdicts
+from synthetic_rm.analysis.verdicts import made_by, read_verdicts, verdicts_markdown, with_verdicts
 from synthetic_rm.entry import Parser, guarded
 from synthetic_rm.errors import require
 from synthetic_rm.files import write_atomic
@@ -52,7 +52,8 @@ def draw_all(results: Path) -> None:
         print(f"{page.path} ({time.perf_counter() - started:.1f} s)", flush=True)
     told = read_verdicts(results)
     if told:
-        write_atomic(results / "verdicts.md", verdicts_markdown(told).encode())
+        text = f"{verdicts_markdown(told)}\n{made_by(results, told)}"
+        write_atomic(results / "verdicts.md", text.encode())
         tell_readme(results, told)
     print(write_index(pages, told, results))
 

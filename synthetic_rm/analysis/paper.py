@@ -25,6 +25,8 @@ PAPER = (
         "Under best-of-n gold rises, then falls, later and less for larger proxies; proxy scores keep rising.",
         ("figure1/figure_1a", "figure1/figure_gold", "small_proxies/figure_gold"),
     ),
+    PaperFigure("2", "A drawing: people label comparisons (real), or gold in their place (synthetic).",
+                ("data_size/figure_real",)),
     PaperFigure("1b", "Under RL the same, over far more KL.", ("figure1/figure_1b", "figure1/figure_rl_gold")),
     PaperFigure(
         "3",
@@ -65,7 +67,7 @@ PAPER = (
     PaperFigure("26", "Forms fitted at low KL forecast the rest of the curve.",
                 ("figure1/figure_extrapolation", "figure1/figure_rl_extrapolation")),
 )  # fmt: skip
-"""Fig. 2 is a drawing; the paper's tables are its settings (our reports tell ours) and sample responses."""
+"""The paper's tables are its settings and sample responses: our reports tell ours."""
 
 
 class Beside(NamedTuple):

@@ -188,7 +188,8 @@ def _section(run: RunFolder, captions: Mapping[str, str], series: SeriesOf, rows
         for name, told in captions.items()
     )
     note = (
-        f"<p>Gold and proxy in SDs of the reference, {percent(run.level)} intervals over prompts and proxy seeds.</p>"
+        f"<p>Gold and proxy in SDs of the reference, {percent(run.level)} intervals over prompts and proxy seeds. "
+        "Sizes, penalties and seeds are ours: the paper does not print its penalties, and its models are larger.</p>"
     )
     return Markup(drawn + note + html_table(pd.DataFrame(rows), caption=caption))
 

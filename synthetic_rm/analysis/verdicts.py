@@ -1,7 +1,7 @@
 """What the records of a run say of each claim of the paper: a table, as CSV, HTML and Markdown."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,7 @@ from typing import Any
 import pandas as pd
 
 from synthetic_rm.analysis.claims.data import h4, h5
-from synthetic_rm.analysis.claims.judging import (
-    NOT_IDENTIFIED,
-    NOT_MEASURED,
-    NOT_REPRODUCED,
-    REPRODUCED,
-    Verdict,
-)
+from synthetic_rm.analysis.claims.judging import NOT_MEASURED, Verdict
 from synthetic_rm.analysis.claims.methods import h7, h8, h9
 from synthetic_rm.analysis.claims.policy import h6
 from synthetic_rm.analysis.claims.shape import h1, h2
@@ -28,6 +22,7 @@ from synthetic_rm.analysis.main_setting import as_the_paper
 from synthetic_rm.analysis.run_folder import RunFolder, read_table
 from synthetic_rm.analysis.tables import ABSENT, Markup, escape, html_table, with_interval
 from synthetic_rm.files import write_atomic
+from synthetic_rm.reading import read_json
 
 CLAIMS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "H1a": ("gold rises, then falls", ("best_of_n", "RL")),
@@ -57,6 +52,8 @@ CLAIMS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 """Each claim in words, and the optimizers of which the paper makes it ("" where that does not matter)."""
 STUDIED = ("kl_coef", "policy_params")
 """Columns of records: a folder with several values of one tells of H6 and H8 alone: few proxies, and others' too."""
+HEADLINE = "figure1"
+"""the run that is told first"""
 MARKS = ("<!-- verdicts:begin -->", "<!-- verdicts:end -->")
 """between which a page in Markdown holds the summary"""
 COLUMNS = ("claim", "says", "optimizer", "statistic", "value", "lo", "hi", "level", "verdict", "figure", "note")
@@ -186,7 +183,7 @@ def verdicts_markdown(tables: Mapping[str, pd.DataFrame]) -> str:
 
 
 def verdicts_summary(tables: Mapping[str, pd.DataFrame], root: str = "") -> str:
-    """Of every claim, which runs bear it out, which do not, and which leave it open: one row in Markdown each.
+    """Every claim in a row of Markdown: what the headline run measured, and which others came to another verdict.
 
     Args:
         tables: as for `verdicts_markdown`.
@@ -196,15 +193,26 @@ def verdicts_summary(tables: Mapping[str, pd.DataFrame], root: str = "") -> str:
     for claim, (says, optimizers) in CLAIMS.items():
         cells = []
         for kind in ("best_of_n", "RL"):
-            runs: dict[str, list[str]] = {verdict: [] for verdict in (REPRODUCED, NOT_REPRODUCED, NOT_IDENTIFIED)}
-            for folder, table in tables.items():
-                rows = table[(table["claim"] == claim) & ((table["optimizer"] == "best_of_n") == (kind == "best_of_n"))]
-                for _, row in measured(rows).iterrows():
-                    runs[row["verdict"]].append(f"[{folder}]({root}{folder}/{row['figure']}.png)")
-            told = [f"**{verdict}** {', '.join(links)}" for verdict, links in runs.items() if links]
-            cells.append("; ".join(told) or (NOT_MEASURED if kind in optimizers else ABSENT))
+            told = [
+                (folder, row)
+                for folder, table in sorted(tables.items(), key=lambda item: item[0] != HEADLINE)
+                for _, row in measured(table[table["claim"] == claim]).iterrows()
+                if (row["optimizer"] == "best_of_n") == (kind == "best_of_n")
+            ]
+            cells.append(_summary_cell(told, root) if told else NOT_MEASURED if kind in optimizers else ABSENT)
         lines.append(f"| {claim} {says} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
+
+
+def _summary_cell(told: Sequence[tuple[str, pd.Series]], root: str) -> str:
+    """The first run's verdict with its numbers, and the others that differ from it."""
+    verdict = told[0][1]["verdict"]
+    links: dict[str, list[str]] = {verdict: []}
+    for folder, row in told:
+        if row["verdict"] != verdict or not links[verdict]:
+            links.setdefault(row["verdict"], []).append(f"[{folder}]({root}{folder}/{row['figure']}.png)")
+    parts = [f"**{word}** in {', '.join(names)}" for word, names in links.items()]
+    return "; ".join([f"{parts[0]}: {measured_cell(told[0][1])}", *parts[1:]])
 
 
 def with_verdicts(page: str, tables: Mapping[str, pd.DataFrame], root: str) -> str:
@@ -217,6 +225,15 @@ def with_verdicts(page: str, tables: Mapping[str, pd.DataFrame], root: str) -> s
     before, begin, rest = page.partition(MARKS[0])
     _, end, after = rest.partition(MARKS[1])
     return f"{before}{begin}\n{verdicts_summary(tables, root)}{end}{after}" if end else page
+
+
+def made_by(root: Path, folders: Iterable[str]) -> str:
+    """In Markdown, with which command, at which commit and when each run was made, of its provenance.json."""
+    lines = ["| run | command | commit | started |", "|---|---|---|---|"]
+    for folder in folders:
+        told = read_json(root / folder / "provenance.json")
+        lines.append(f"| {folder} | `{told['command']}` | {str(told['commit'])[:12]} | {told['started']} |")
+    return "\n".join([*lines, ""])
 
 
 def read_verdicts(root: Path) -> dict[str, pd.DataFrame]:

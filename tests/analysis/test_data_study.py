@@ -24,7 +24,13 @@ from synthetic_rm.analysis.data_points import (
     over_seeds,
     predicted_peak,
 )
-from synthetic_rm.analysis.data_section import data_figures, data_section, epoch_conditions, epoch_table
+from synthetic_rm.analysis.data_section import (
+    data_figures,
+    data_section,
+    epoch_conditions,
+    epoch_table,
+    rl_data_figures,
+)
 from synthetic_rm.analysis.figures.style import data_colors
 from synthetic_rm.analysis.main_setting import as_the_paper, main_setting, with_comparisons
 from synthetic_rm.analysis.report import redraw
@@ -206,11 +212,11 @@ def test_figures_draw_the_numbers_of_the_table(run: RunFolder, points: list[Data
 
 def test_curves_under_rl_are_drawn_by_number_of_comparisons(tmp_path: Path) -> None:
     run = studied(tmp_path, "num_comparisons", (8000, 2000))
-    figure = data_figures(run)["figure_rl_data_curves"]
+    figure = rl_data_figures(run)["figure_rl_data_curves"]
     panels = [axes for axes in figure.axes if axes.lines]
     assert [axes.get_title(loc="left") for axes in panels] == ["PPO, 2.1k parameters", "PPO, 9.0k parameters"]
     colors = data_colors([2000, 8000])
     for axes in panels:
         ends = {line.get_color(): line.get_xdata()[-1] for line in axes.lines if len(line.get_xdata()) == POINTS}
         assert ends == {colors[8000]: pytest.approx(16.0), colors[2000]: pytest.approx(9.0)}
-    assert data_figures(studied(tmp_path, "kl_coef", (0.0, 0.1))) == {}
+    assert rl_data_figures(studied(tmp_path, "kl_coef", (0.0, 0.1))) == {}

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from analysis.synthetic_folder import SIZES, add_rl, write_folder
+from analysis.synthetic_folder import PROVENANCE, SIZES, add_rl, write_folder
 
 from synthetic_rm.analysis.claims.judging import NOT_MEASURED
 from synthetic_rm.analysis.main_setting import as_the_paper
@@ -15,6 +15,7 @@ from synthetic_rm.analysis.run_folder import load_run_folder
 from synthetic_rm.analysis.verdicts import (
     CLAIMS,
     MARKS,
+    made_by,
     read_verdicts,
     verdicts,
     verdicts_markdown,
@@ -117,21 +118,35 @@ def test_markdown_tells_every_measured_claim_once_per_run_and_lists_the_rest(bot
     assert "H1a (RL)" in only and "H3a (best-of-n)" in only and "H7a (RL)" in only
 
 
-def test_the_summary_has_every_claim_once_and_every_measured_row_in_it(both: Path, alone: Path) -> None:
-    tables = {name: verdicts(load_run_folder(folder)) for name, folder in (("big", both), ("sub/small", alone))}
+def test_the_summary_tells_the_headline_run_and_who_differs(both: Path, alone: Path) -> None:
+    tables = {"a/small": verdicts(load_run_folder(alone)), "figure1": verdicts(load_run_folder(both))}
     rows = [line for line in verdicts_summary(tables, "results/").splitlines() if line.startswith("| H")]
     assert [row.split()[1] for row in rows] == list(CLAIMS) and all(row.count("|") == 4 for row in rows)
+    differing = 0
     for row, claim in zip(rows, CLAIMS, strict=True):
-        _, _, *cells, _ = row.split("|")
-        for cell, kind in zip(cells, ("best_of_n", "RL"), strict=True):
-            told = [
-                t[(t["claim"] == claim) & ((t["optimizer"] == "best_of_n") == (kind == "best_of_n"))]
-                for t in tables.values()
-            ]
-            found = [one for table in told for one in table.itertuples() if one.verdict != NOT_MEASURED]
-            assert cell.count("](results/") == len(found)
-            assert all(f"**{one.verdict}**" in cell for one in found)
-            assert found or cell.strip() == (NOT_MEASURED if kind in CLAIMS[claim][1] else "–")
+        for cell, kind in zip(row.split("|")[2:4], ("best_of_n", "RL"), strict=True):
+            first, second = (
+                [one for one in table[table["claim"] == claim].itertuples() if one.verdict != NOT_MEASURED
+                 and (one.optimizer == "best_of_n") == (kind == "best_of_n")]
+                for table in (tables["figure1"], tables["a/small"])
+            )  # fmt: skip
+            if not first + second:
+                assert cell.strip() == (NOT_MEASURED if kind in CLAIMS[claim][1] else "–")
+                continue
+            told = (first or second)[0]
+            assert cell.startswith(f" **{told.verdict}** in [{'figure1' if first else 'a/small'}](results/")
+            assert f"{told.figure}.png): " in cell and f"{told.value:.3f}".replace("-", "−") in cell
+            other = bool(first and second and second[0].verdict != told.verdict)
+            assert ("; **" in cell) == other and ("a/small" in cell) == (other or not first)
+            differing += other
+    assert 0 < differing < len(CLAIMS)
+
+
+def test_what_made_a_run_is_told(both: Path) -> None:
+    told = made_by(both.parent, [both.name])
+    for name in ("command", "started"):
+        assert str(PROVENANCE[name]) in told
+    assert f"| {PROVENANCE['commit'][:12]} |" in told
 
 
 def test_a_page_holds_the_summary_between_its_marks_alone(alone: Path) -> None:

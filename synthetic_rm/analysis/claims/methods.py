@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from synthetic_rm.analysis.bootstrap import summed_bootstrap
-from synthetic_rm.analysis.claims.judging import Verdict, positive, within
-from synthetic_rm.analysis.claims.shape import RESAMPLES
+from synthetic_rm.analysis.claims.judging import NOT_IDENTIFIED, Verdict, positive, within
+from synthetic_rm.analysis.claims.shape import RESAMPLES, highest_at_the_end
 from synthetic_rm.analysis.curves import SettingCurves, cross_fitted_peak
 from synthetic_rm.analysis.scaling import Estimate, estimate, proxy_size
 
@@ -113,17 +113,22 @@ def h7(best_of_n: Sequence[SettingCurves], rl: Sequence[SettingCurves], optimize
     """H7: RL spends far more KL than best-of-n, peaks higher, and gold against proxy is alike.
 
     It would fail where RL reaches the same proxy score at as little KL, where its gold peaks no higher, or where gold
-    at the same proxy score differs between the two.
+    at the same proxy score differs between the two. Peaks are compared where both are seen: gold that is highest at the
+    end may have risen on.
     """
     pairs = pairs_by_size(best_of_n, rl)
     if not pairs:
         return
-    told, peak, sizes = compared(pairs, level=level), higher_peak(pairs, level=level), f"mean over {len(pairs)} sizes"
+    told, sizes = compared(pairs, level=level), f"mean over {len(pairs)} sizes"
+    peaked = [pair for pair in pairs if not any(highest_at_the_end(entry) for entry in pair)]
+    peak = higher_peak(peaked or pairs, level=level)
+    seen = f"mean over the {len(peaked)} of {len(pairs)} sizes at which both have a peak before their end"
     spent, alike = told["log_kl"], told["gold_at_proxy"]
     yield Verdict("H7a", optimizer, "log10 of KL spent by RL over that of best-of-n, at the same proxy score", spent,
                   positive(spent), "figure_both", sizes)  # fmt: skip
-    yield Verdict("H7b", optimizer, "highest gold of RL less that of best-of-n (SDs)", peak, positive(peak),
-                  "figure_both", sizes)  # fmt: skip
+    yield Verdict("H7b", optimizer, "highest gold of RL less that of best-of-n (SDs)", peak,
+                  positive(peak) if peaked else NOT_IDENTIFIED, "figure_both",
+                  seen if peaked else f"{sizes}; gold is highest at the end of one or both at each")  # fmt: skip
     yield Verdict("H7c", optimizer, "gold of RL less that of best-of-n at the same proxy score (of the highest gold)",
                   alike, within(alike, -SIMILAR, SIMILAR), "figure_both",
                   f"{sizes}; alike where it is within ±{SIMILAR:g}")  # fmt: skip
@@ -144,7 +149,7 @@ def h8(entries: Sequence[SettingCurves], optimizer: str, *, level: float) -> Ite
                   within(gold, -SIMILAR / 2, SIMILAR / 2), "figure_penalty",
                   f"{note}; unchanged where it is within ±{SIMILAR / 2:g}")  # fmt: skip
     yield Verdict("H8b", optimizer, "proxy − gold with a penalty less without, at the same KL (of the highest gold)",
-                  gap, positive(gap), "figure_penalty", note)  # fmt: skip
+                  gap, positive(gap), "figure_penalty_gap", note)  # fmt: skip
 
 
 def _penalty(entry: SettingCurves) -> float:

@@ -32,12 +32,8 @@ GOOD_FORECAST = 0.1
 RIVALS = ("bon", "rl", "log1p", "quadratic", "linear")
 """forms that are fitted by linear least squares, the one in question among them"""
 RESAMPLES = 1000
-
-
-def smaller_half(entries: Sequence[SettingCurves]) -> list[SettingCurves]:
-    """The smaller half of the sizes, at least one: where the paper's gold falls within the reach of best-of-n."""
-    ordered = sorted(entries, key=proxy_size)
-    return ordered[: max(1, len(ordered) // 2)]
+FALL_RESAMPLES = 40_000
+"""for ends of intervals far out in the tails, which sums of a few numbers afford"""
 
 
 def rise_and_fall(
@@ -54,37 +50,53 @@ def rise_and_fall(
         half = int(np.searchsorted(np.sqrt(entry.kl), np.sqrt(entry.kl[-1]) / 2))
         gains = (top - entry.gold[:, 0], top - entry.gold[:, -1], entry.proxy[:, -1] - entry.proxy[:, half])
         blocks.append(np.stack(gains, axis=-1) / len(entries))
-    means, draws = summed_bootstrap(blocks, num_resamples=RESAMPLES, rng=rng)
+    means, draws = summed_bootstrap(blocks, num_resamples=FALL_RESAMPLES, rng=rng)
     rise, fall, late = (estimate(means[i], draws[:, i], level) for i in range(3))
     return rise, fall, late
 
 
-def h1(entries: Sequence[SettingCurves], optimizer: str, *, level: float) -> Iterator[Verdict]:
-    """H1: gold rises, then falls; the proxy keeps rising.
+def highest_at_the_end(entry: SettingCurves) -> bool:
+    """Whether gold is highest at the end, whatever seed and prompt is left out: what it does beyond is not seen."""
+    return bool((cross_fitted_peak(entry.gold) == entry.kl.size - 1).all())
 
-    It would fail where gold never falls although optimization goes on, or never rises, or where the proxy stops rising
-    in the second half of the distance, so that there is nothing to overoptimize.
+
+def fall_of(entry: SettingCurves, level: float) -> tuple[Estimate, str]:
+    """The fall of gold of one size, with no interval where gold is highest at the end, and whether it rose and fell."""
+    if highest_at_the_end(entry):
+        return Estimate(0.0, float("nan"), float("nan")), NOT_REPRODUCED
+    rise, fall, _ = rise_and_fall([entry], rng=np.random.default_rng(0), level=level)
+    scale = NEGLIGIBLE * float(np.abs(entry.gold.mean(axis=(0, 2))).max())
+    return fall, both(positive(rise, negligible=scale), positive(fall, negligible=scale))
+
+
+def h1(entries: Sequence[SettingCurves], optimizer: str, *, level: float) -> Iterator[Verdict]:
+    """H1: at some proxy size gold rises, then falls; the proxy keeps rising.
+
+    The intervals of the falls hold for all sizes together (Bonferroni: each at 1 - (1 - level) / sizes), so that which
+    sizes were run does not decide. It would fail where gold of no size falls although optimization goes on, or where
+    the proxy stops rising in the second half of the distance, so that there is nothing to overoptimize.
     """
-    small = smaller_half(entries)
-    rise, fall, late = rise_and_fall(small, rng=np.random.default_rng(0), level=level)
-    scale = NEGLIGIBLE * max(float(np.abs(entry.gold.mean(axis=(0, 2))).max()) for entry in small)
-    end = min(float(entry.kl[-1]) for entry in small)
-    sizes = f"mean over {', '.join(human_count(proxy_size(entry)) for entry in small)} parameters, KL up to {end:.1f}"
-    fell = [
-        human_count(proxy_size(entry))
-        for entry in sorted(entries, key=proxy_size)
-        if rise_and_fall([entry], rng=np.random.default_rng(0), level=level)[1].lo > 0
-    ]
-    rose = positive(rise, negligible=scale)
+    ordered = sorted(entries, key=proxy_size)
+    found = [fall_of(entry, 1 - (1 - level) / len(ordered)) for entry in ordered]
+    words = {word for _, word in found}
+    verdict = next((word for word in (REPRODUCED, NOT_IDENTIFIED) if word in words), NOT_REPRODUCED)
+    clearest = int(np.argmax([-np.inf if np.isnan(fall.lo) else fall.lo for fall, _ in found]))
+    names = [human_count(proxy_size(entry)) for entry in ordered]
+    each = "; ".join(
+        f"{name} " + ("highest at the end" if np.isnan(fall.lo) else with_interval(fall.value, fall.lo, fall.hi))
+        for name, (fall, _) in zip(names, found, strict=True)
+    )
+    end = min(float(entry.kl[-1]) for entry in ordered)
     yield Verdict(
         "H1a",
         optimizer,
-        "fall of gold from its peak to the end (SDs)",
-        fall,
-        both(rose, positive(fall, negligible=scale)),
+        f"fall of gold from its peak to the end (SDs), {names[clearest]} parameters",
+        found[clearest][0],
+        verdict,
         "figure_gold" if optimizer == "best_of_n" else "figure_rl_gold",
-        f"{sizes}; rise {with_interval(rise.value, rise.lo, rise.hi)}; fell by itself: {', '.join(fell) or 'no size'}",
+        f"the clearest of {len(ordered)} sizes, in intervals that hold for all together, KL up to {end:.1f}: {each}",
     )
+    _, _, late = rise_and_fall(ordered, rng=np.random.default_rng(0), level=level)
     yield Verdict(
         "H1b",
         optimizer,
@@ -92,7 +104,7 @@ def h1(entries: Sequence[SettingCurves], optimizer: str, *, level: float) -> Ite
         late,
         positive(late),
         "figure_1a" if optimizer == "best_of_n" else "figure_1b",
-        sizes,
+        f"mean over {', '.join(names)} parameters, KL up to {end:.1f}",
     )
 
 
