@@ -44,9 +44,9 @@ RL_FIGURES = {
     "figure_rl_gold": "The same gold curves without the proxies, so that rise and fall can be read.",
     "figure_both": "Gold score against proxy score: best-of-n dotted, RL solid.",
     "figure_kl_steps": "KL divergence of the training rollouts from the reference against iterations: runs thin, the "
-    "mean of a size over those that still go on bold.",
-    "figure_clipped": "Share of the tokens beyond the clip in each iteration: runs thin, the mean of a size over those "
-    "that still go on bold (the paper’s Fig. 25).",
+    "mean of a size, until the first ends, bold.",
+    "figure_clipped": "Share of the tokens beyond the clip in each iteration: runs thin, the mean of a size, until "
+    "the first ends, bold (the paper’s Fig. 25).",
     "figure_rl_coefficients": "Coefficients of the gold fit against the number of parameters of the proxy; α is "
     "fitted as one for all sizes.",
     "figure_rl_extrapolation": "Gold fits made on KL ≤ {cut:g} nats alone, drawn on beyond, against what was measured "

@@ -15,7 +15,7 @@ from synthetic_rm.errors import require
 NAMES = {"best_of_n": "best-of-n", "ppo": "PPO", "rloo": "RLOO", "grpo": "GRPO", "dr_grpo": "Dr. GRPO"}
 """of optimizers, as people write them"""
 BEST_OF_N_DASH = (0, (1, 1.1))
-MEANS = "thin: a run · bold: mean over the runs that still go on"
+MEANS = "thin: a run · bold: mean until the first run ends"
 REACH = 1.6
 """times the largest proxy score of best-of-n: as far as RL is drawn beside it"""
 
@@ -80,8 +80,8 @@ def figure_kl_steps(
 ) -> Figure:
     """KL of the training rollouts against iterations, a thin line per run and a bold mean per proxy size.
 
-    The paper's Fig. 16. The mean is over the runs that still go on, and so jumps where one ends. A run that failed or
-    was not finite ends in a cross.
+    The paper's Fig. 16. A size's mean ends where the first of its runs does. A run that failed or was not finite ends in
+    a cross.
 
     Args:
         history: run, proxy_params, step, kl, status: a row per iteration.
@@ -134,7 +134,8 @@ def _history_figure(history: pd.DataFrame, column: str, method: str, sizes: Sequ
         _line(axes, rows, column, colors[int(rows["proxy_params"].iloc[0])], str(run))
     finite = ordered[np.isfinite(ordered[column])]
     for size, rows in finite.groupby("proxy_params"):
-        mean = rows.groupby("step")[column].mean()
+        shortest = rows.groupby("run")["step"].max().min()
+        mean = rows[rows["step"] <= shortest].groupby("step")[column].mean()
         axes.plot(mean.index, mean, color=colors[int(str(size))], linewidth=1.8, zorder=4, label="mean")
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
