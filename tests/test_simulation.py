@@ -277,9 +277,9 @@ def test_ratings_that_are_not_there_are_named(made: Made, tmp_path: Path) -> Non
         tokenizer_key(made, {"data": str(tmp_path / "nowhere.tsv")}, tmp_path / "store")
 
 
-@pytest.mark.parametrize(("memory", "beside"), [(None, True), (1, False)])
+@pytest.mark.parametrize(("memory", "beside"), [(10**12, True), (1, False)])
 def test_language_models_are_made_side_by_side_where_memory_holds_them(
-    made: Made, monkeypatch: pytest.MonkeyPatch, memory: int | None, beside: bool
+    made: Made, monkeypatch: pytest.MonkeyPatch, memory: int, beside: bool
 ) -> None:
     """Each of them once; on whichever path those of the store are found."""
     known, asked, together = simulation(made).world.stages[1].key, list[object](), build.concurrently
@@ -289,7 +289,7 @@ def test_language_models_are_made_side_by_side_where_memory_holds_them(
         return together(call, items)
 
     monkeypatch.setattr(build, "concurrently", noted)
-    builder = dataclasses.replace(simulation(made).builder, memory=memory)
+    builder = dataclasses.replace(simulation(made).builder, memory=lambda: memory)
     model = (made.settings.environment.build.reference_size, made.settings.environment.build.reference_steps)
     assert [found.key for found in builder._language_models([model, model])] == [known, known]
     assert asked == ([model] if beside else [])

@@ -32,7 +32,7 @@ from synthetic_rm.analysis.tables import Markup, html_table, number, with_interv
 DATA_FIGURES = {
     "figure_data_curves": "Gold (solid) and proxy (dashed) under best-of-n by number of comparisons, a panel for each "
     "proxy size (the paper’s Figs. 4a and 19).",
-    "figure_rl_data_curves": "The same under RL (Fig. 4b).",
+    "figure_rl_data_curves": "Gold and proxy under RL by number of comparisons (Fig. 4b).",
     "figure_data_validation": "Validation loss against comparisons by proxy size, and against size by comparisons "
     "(Figs. 6 and 11).",
     "figure_loss_gold": "Gold at n of about 1,000 against validation loss, over sizes and comparisons (Fig. 5).",

@@ -30,9 +30,9 @@ POLICY_FIGURES: Mapping[str, str] = {
     "each proxy size (the paper’s Fig. 7a). 0 is the policy that drew the comparisons: others start above or below.",
     "figure_rl_policy": "The same under RL (Figs. 7b and 22).",
     "figure_policy_gain": "Gold under best-of-n by size of the policy, each from its own start.",
-    "figure_rl_policy_gain": "The same under RL (Fig. 23).",
+    "figure_rl_policy_gain": "Gold under RL by size of the policy, each from its own start (Fig. 23).",
     "figure_policy_gap": "Proxy minus gold against KL under best-of-n by size of the policy, each from its own start.",
-    "figure_rl_policy_gap": "The same under RL (Fig. 24).",
+    "figure_rl_policy_gap": "Proxy minus gold against KL under RL, each from its own start (Fig. 24).",
     "figure_policy_steps": "KL of the training rollouts against iterations, by size of the policy (Fig. 15).",
 }
 OF_BEST_OF_N = ("figure_policy", "figure_policy_gain", "figure_policy_gap")

@@ -80,8 +80,8 @@ def figure_kl_steps(
 ) -> Figure:
     """KL of the training rollouts against iterations, a thin line per run and a bold mean per proxy size.
 
-    The paper's Fig. 16. A size's mean ends where the first of its runs does. A run that failed or was not finite ends in
-    a cross.
+    The paper's Fig. 16. A size's mean ends where the first of its runs does. A run that failed or was not finite ends
+    in a cross.
 
     Args:
         history: run, proxy_params, step, kl, status: a row per iteration.
