@@ -9,7 +9,8 @@ depends on X is heteroscedastic error. For independent error, by Stein's identit
 conditioning on a high proxy buys gold at the hazard rate of the proxy. Normal error: both rise without end. The hazard
 of a heavy tail goes to 0, and gold with it (catastrophic Goodhart, Kwa et al. 2024).
 
-It is a world of curves, not an `Environment`: there are no prompts or tokens, and it is used directly.
+It is a world of curves without prompts or tokens, used directly. Draws of it, [prompts, responses], are tables of proxy
+and gold on `Tabular`, an `Environment` on which every optimizer runs.
 """
 
 import math
