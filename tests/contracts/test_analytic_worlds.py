@@ -73,8 +73,9 @@ def proxy_errors() -> Iterator[tuple[Any, ...]]:
 
 def quantile_worlds() -> Iterator[tuple[Any, ...]]:
     """Gold in a curve is less that of the reference: here E u^2 = 1/3."""
-    u = np.random.default_rng(2).random((300, 400))
-    yield QuantileWorld("square", np.square).curve(FAMILIES["best_of_n"], NS), u, u**2 - 1 / 3
+    world = QuantileWorld("square", np.square)
+    proxy, gold = world.sample(np.random.default_rng(2), (300, 400))
+    yield world.curve(FAMILIES["best_of_n"], NS), proxy, gold - 1 / 3
 
 
 WORLDS = {"ProxyError": proxy_errors, "QuantileWorld": quantile_worlds}

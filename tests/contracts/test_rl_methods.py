@@ -10,8 +10,9 @@ import pytest
 from contracts.implementations import rl_methods
 from optimizers.tabular import hyper, program, reference, value_start
 
-from synthetic_rm.environments.analytic.error_laws import Tail, normal, student_t
+from synthetic_rm.environments.analytic.error_laws import normal, student_t
 from synthetic_rm.environments.analytic.proxy_error import ProxyError
+from synthetic_rm.environments.analytic.quantile import peaked
 from synthetic_rm.environments.tabular import Tabular
 from synthetic_rm.finite_support import kl_optimum
 from synthetic_rm.optimizers.rl import Method
@@ -88,14 +89,22 @@ def test_a_method_ends_at_its_optimum_for_every_prompt(method: Method) -> None:
         assert (distance(found, case.optimum(start, scores, other)) > 5 * left).all()
 
 
-@pytest.mark.parametrize("error", [normal(), student_t(3)], ids=lambda error: error.name)
-def test_draws_of_a_curve_world_are_tables_of_an_environment_where_methods_run(error: Tail) -> None:
-    """Gold plus an error, light or heavy of tail: the optimum by the proxy's table, and what gold is worth there."""
+CURVE_WORLDS = {
+    "normal error": ProxyError(normal()),
+    "heavy error": ProxyError(student_t(3)),
+    "quantiles": peaked(2.0),
+}
+
+
+@pytest.mark.parametrize("name", CURVE_WORLDS)
+def test_draws_of_a_curve_world_are_tables_of_an_environment_where_methods_run(name: str) -> None:
+    """The method ends at the optimum by the proxy's table, and gold is worth there what it is worth at the optimum."""
     world = Tabular(num_prompts=2, vocab=4, response_tokens=2)
-    proxy, gold = ProxyError(error).sample(np.random.default_rng(4), (world.num_prompts, world.num_responses))
+    proxy, gold = CURVE_WORLDS[name].sample(np.random.default_rng(4), (world.num_prompts, world.num_responses))
     start = world.distribution(reference(world=world))
     (method,) = (method for method in rl_methods() if method.name == "rloo")
-    found, wanted = train(method, world, proxy, BETA), kl_optimum(start, proxy, BETA)
+    beta = BETA * float(proxy.std())
+    found, wanted = train(method, world, proxy, beta), kl_optimum(start, proxy, beta)
     assert (distance(found, wanted) < 0.03).all() and (distance(start, wanted) > 0.3).all()
     np.testing.assert_allclose((found * gold).sum(-1), (wanted * gold).sum(-1), atol=0.05)
 

@@ -1,6 +1,7 @@
 """F4: worlds in which gold is a function g(u) of the proxy's quantile u, and every optimizer's best pressure a root.
 
-They are worlds of curves, not `Environment`s: there are no prompts or tokens, and they are used directly.
+They are worlds of curves without prompts or tokens, used directly. Draws of one, [prompts, responses], are tables of
+proxy and gold on `Tabular`, an `Environment` on which every optimizer runs.
 """
 
 import math
@@ -39,6 +40,11 @@ class QuantileWorld:
 
     name: str
     gold: Callable[[Floats], Floats]
+
+    def sample(self, rng: np.random.Generator, size: int | tuple[int, ...]) -> tuple[Floats, Floats]:
+        """Draws of (proxy, gold) over responses of the reference, each [size]: u, uniform on [0, 1], and g(u)."""
+        u = rng.random(size)
+        return u, self.gold(u)
 
     def curve(self, family: Family, pressures: ArrayLike) -> Curve:
         """The family's policies at pressures [k]: KL [k], proxy and gold [1, k], gold less that of the reference."""
