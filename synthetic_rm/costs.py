@@ -104,9 +104,6 @@ class Costs:
     def _shape(self, size: int) -> Shape:
         return shape_for_budget(size, self.settings.environment.vocab)
 
-    def _beside(self, programs: int) -> int:
-        return min(programs, self.machine.programs)
-
     def _drawn(self, shape: Shape, prompts: int, samples: int) -> int:
         return sampling_flops(shape, prompts, samples, self._prompt, self._response)
 
@@ -166,7 +163,7 @@ class Costs:
         learnt = min(s.num - held_out, proxy.num_comparisons or s.num)
         steps = max(1, int(learnt * proxy.epochs) // proxy.batch)
         width = min(proxy.vmap_width, proxy.seeds)
-        copies = width * self._beside(ceil(proxy.seeds / width))
+        copies = width * min(ceil(proxy.seeds / width), self.machine.programs)
         kept, data = self._beside_proxies(size)
         batch = proxy.batch * s.group_size
         flops, memory, rows = self._training(
@@ -209,7 +206,8 @@ class Costs:
         sizes, lanes = self.rl_at_once
         memory = self._lanes(size).times(lanes)
         if sizes > 1:
-            beside = sum(sorted(self._lanes(other).total for other in self.settings.proxy.sizes)[1 - sizes :])
+            others = sorted(self._lanes(other).total for other in self.settings.proxy.sizes if other != size)
+            beside = sum(others[1 - sizes :])
             memory = memory._replace(buffers=memory.buffers + lanes * beside)
         return Stage(f"RL against proxies {size:,}", flops, memory, advice, OPTIMIZED, self._with_proxies)
 

@@ -25,9 +25,9 @@ PAPER = (
         "Under best-of-n gold rises, then falls, later and less for larger proxies; proxy scores keep rising.",
         ("figure1/figure_1a", "figure1/figure_gold", "small_proxies/figure_gold"),
     ),
+    PaperFigure("1b", "Under RL the same, over far more KL.", ("figure1/figure_1b", "figure1/figure_rl_gold")),
     PaperFigure("2", "A drawing: people label comparisons (real), or gold in their place (synthetic).",
                 ("data_size/figure_real",)),
-    PaperFigure("1b", "Under RL the same, over far more KL.", ("figure1/figure_1b", "figure1/figure_rl_gold")),
     PaperFigure(
         "3",
         "With the logarithm of proxy parameters α of best-of-n rises, β of best-of-n and of RL fall.",

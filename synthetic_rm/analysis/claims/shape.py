@@ -72,9 +72,10 @@ def fall_of(entry: SettingCurves, level: float) -> tuple[Estimate, str]:
 def h1(entries: Sequence[SettingCurves], optimizer: str, *, level: float) -> Iterator[Verdict]:
     """H1: at some proxy size gold rises, then falls; the proxy keeps rising.
 
-    The intervals of the falls hold for all sizes together (Bonferroni: each at 1 - (1 - level) / sizes), so that which
-    sizes were run does not decide. It would fail where gold of no size falls although optimization goes on, or where
-    the proxy stops rising in the second half of the distance, so that there is nothing to overoptimize.
+    Every size counts, whatever others were run beside it; the intervals of the falls hold for all of them together
+    (Bonferroni: each at 1 - (1 - level) / sizes), so that many ask for a clearer fall. It would fail where gold of no
+    size falls although optimization goes on, or where the proxy stops rising in the second half of the distance, so
+    that there is nothing to overoptimize.
     """
     ordered = sorted(entries, key=proxy_size)
     found = [fall_of(entry, 1 - (1 - level) / len(ordered)) for entry in ordered]
