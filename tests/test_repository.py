@@ -38,8 +38,6 @@ MACHINE_PATH = re.compile(r"(^|[^A-Za-z0-9_.])/(work|root|home|opt)/", re.MULTIL
 HOSTS = {"pypi": "org", "pythonhosted": "org", "anaconda": "(com|org)", "npmjs": "(com|org)", "pytorch": "org/whl"}
 INDEXES = [*(rf"{name}\.{top}" for name, top in HOSTS.items()), "--(extra-)?index-url"]
 PACKAGE_HOST = re.compile("|".join(INDEXES), re.IGNORECASE)
-PROVIDERS = {"mlflow": "mlflow-skinny"}
-"""packages that bring a library of another name, where they are not installed"""
 PICKLING = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 
 
@@ -154,7 +152,7 @@ def test_every_imported_library_is_declared() -> None:
         allowed |= trackers if path == "synthetic_rm/trackers.py" else set()
         local = {file.stem for file in (ROOT / path).parent.glob("*.py")} | set(CODE)
         for library in imported_libraries(tree) - sys.stdlib_module_names - local:
-            names = {canonical(name) for name in providers.get(library, [PROVIDERS.get(library, library)])}
+            names = {canonical(name) for name in providers.get(library, [library])}
             assert names & allowed, f"{path} imports {library}, which pyproject.toml does not declare"
 
 
