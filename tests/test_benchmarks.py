@@ -15,9 +15,11 @@ from programs import products
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from experiments.benchmarks import measure, padding, ppo, report, throughput  # noqa: E402
+from experiments.benchmarks import measure, padding, ppo, report, resume, throughput  # noqa: E402
+from synthetic_rm.errors import InputError  # noqa: E402
 from synthetic_rm.ladder import shape_of_width  # noqa: E402
 from synthetic_rm.optimizers.rl_step import iteration  # noqa: E402
+from synthetic_rm.store import Store  # noqa: E402
 
 WITHOUT_TORCH = (
     "import runpy, sys; sys.modules['torch'] = None; del sys.argv[0]; runpy.run_path(sys.argv[0], run_name='__main__')"
@@ -191,3 +193,32 @@ def test_the_committed_report_holds_the_ratios_of_its_table() -> None:
     assert {"PyTorch", "TRL", "itself"} == set(ratios.against)
     for row in ratios[ratios.aim.notna()].to_dict("records"):
         assert f"| {row['name']} | {row['ratio']:.2f} | {row['low']:.2f} to {row['high']:.2f} |" in text
+
+
+def test_interruptions_cost_what_all_parts_take_beyond_the_whole() -> None:
+    parts = [
+        resume.Part("whole", "done", 100.0, 200.0),
+        resume.Part("interrupted", "SIGKILL", 40.0, 70.0),
+        resume.Part("interrupted", "SIGTERM", 40.0, 70.0),
+        resume.Part("interrupted", "done", 40.0, 76.0),
+        resume.Part("from a full store", "done", 9.0, 9.0),
+    ]
+    stages = pd.DataFrame({"stage": ["pool", "pool"], "bytes": [10, 2_000_000], "seconds": [0.001, 0.004]})
+    text = resume.page(pd.DataFrame(parts), stages, ["scale=smoke"], (0.0, 0.0))
+    assert "interrupted 2 times took **+8.0%**" in text and "+4.0% for each" in text
+    assert "2.5 ms in the median and **4.0 ms** at most" in text and "| pool | 2 | 2.0 | 2.5 | 4.0 |" in text
+
+
+def test_a_run_that_ends_otherwise_than_it_should_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="whole: ended with 2 after"):
+        resume.run_part("whole", ["nosuchkey=1"], tmp_path)
+    with pytest.raises(InputError, match="cut: ended with 0 after"):  # before the signal came
+        resume.run_part("cut", ["--help"], tmp_path, 1e9, 9)
+
+
+def test_every_stage_of_a_store_is_found_again(tmp_path: Path) -> None:
+    store = Store(tmp_path, {})
+    for seed in (0, 1):
+        store.get("pool", {"seed": seed}, [], lambda folder, _: {"written": (folder / "x").write_bytes(b"abc")})
+    table = resume.reuse(tmp_path)
+    assert list(table.stage) == ["pool", "pool"] and (table.bytes > 3).all() and (table.seconds > 0).all()
