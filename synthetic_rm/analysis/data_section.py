@@ -10,6 +10,7 @@ from scipy.stats import t as student
 
 from synthetic_rm.analysis.claims.size import contrasts
 from synthetic_rm.analysis.curves import mean_curves
+from synthetic_rm.analysis.data_law import data_law_section
 from synthetic_rm.analysis.data_points import DataPoint, data_points, data_table, once_by_gold, summed_gold
 from synthetic_rm.analysis.figures.data import (
     figure_data_coefficients,
@@ -174,7 +175,9 @@ def data_section(run: RunFolder, series: SeriesOf = NO_SERIES) -> Markup:
         f"fitted on KL ≤ {run.held_out_kl:g} nats. {percent(run.level)} intervals. 2,000, 8,000 and 90,000 comparisons "
         "are the paper’s, other numbers, sizes and seeds are ours.</p>"
     )
-    return Markup(drawn + note + html_table(pd.DataFrame(rows), caption="Every setting, gold in SDs of the reference"))
+    every = html_table(pd.DataFrame(rows), caption="Every setting, gold in SDs of the reference")
+    laws = {NAMES.get(part.optimizer, part.optimizer): data_law_section(part) for part in run.parts()}
+    return Markup(drawn + note + every + "".join(f"<h3>Law over data: {n}</h3>{law}" for n, law in laws.items() if law))
 
 
 def _cells(row: pd.Series) -> dict[str, str]:

@@ -7,7 +7,6 @@ import pandas as pd
 
 from synthetic_rm.analysis.lineage import runs_of
 from synthetic_rm.analysis.run_folder import RunFolder
-from synthetic_rm.errors import require
 
 Column = pd.Series
 
@@ -44,19 +43,6 @@ def as_the_paper(records: pd.DataFrame, *, free: str = "") -> pd.DataFrame:
                 rows = rows[ranks == ranks.min()]
         kept.append(rows)
     return pd.concat(kept) if kept else records
-
-
-def with_comparisons(run: RunFolder, count: int) -> RunFolder:
-    """The folder of the proxies that learnt from so many comparisons.
-
-    Raises:
-        InputError: there are none; the numbers that there are are told.
-    """
-    known = sorted({int(number) for number in run.records["num_comparisons"]})
-    told = f"{count:,} comparisons: {run.path} has proxies taught by {', '.join(f'{number:,}' for number in known)}"
-    require(count in known, told)
-    records, fits = (table[table["num_comparisons"] == count] for table in (run.records, run.fits))
-    return replace(run, records=records, fits=fits)
 
 
 def main_setting(run: RunFolder) -> RunFolder:

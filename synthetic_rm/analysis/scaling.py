@@ -1,6 +1,7 @@
-"""Scaling laws: the coefficients of the gold curve as straight lines over log10 of the proxy's parameters.
+"""Scaling laws: the coefficients of the gold curve as lines over log10 of the proxy's parameters and comparisons.
 
-The paper (section 3.2) finds alpha and beta of best-of-n, and beta of RL with one alpha for all sizes, to be about so.
+The paper (section 3.2) finds alpha and beta of best-of-n, and beta of RL with one alpha for all sizes, to be about so
+over size; over data it draws both (its Figs. 17 and 18) and gives no law. `Terms` says how ours are related to data.
 """
 
 from collections.abc import Sequence
@@ -13,11 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 from synthetic_rm.analysis.bootstrap import interval, summed_bootstrap
 from synthetic_rm.analysis.curves import SettingCurves
 from synthetic_rm.analysis.forms import find_form
+from synthetic_rm.analysis.scaling_terms import Terms, best_terms
 from synthetic_rm.errors import require
 
 Floats = NDArray[np.float64]
 LEAST_SIZES = 3
-"""with fewer, nothing tells how far sizes lie off a line"""
+"""or numbers of comparisons; with fewer, nothing tells how far they lie off a line"""
 
 
 @dataclass(frozen=True)
@@ -31,9 +33,10 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a law says of proxies of one size."""
+    """What a law says of proxies of one size and number of comparisons."""
 
     size: float
+    comparisons: float
     alpha: Estimate
     beta: Estimate
     peak_kl: Estimate
@@ -45,45 +48,62 @@ class Prediction:
 
 @dataclass(frozen=True)
 class ScalingLaw:
-    """c(N) = intercept + slope (log10 N - centre) for c = alpha and c = beta.
+    """alpha and beta of a setting as its `Terms` times `line`; with one number of comparisons they are lines over size.
 
-    Draws are of the law's own coefficients, over the seeds of every size and the prompts they have in common
-    (`summed_bootstrap`). `scatter` is how far the fitted sizes lie off the lines: it belongs to what is said of a size
-    that was not measured, and counts the noise of the sizes once more, so that such intervals are rather too wide.
+    Draws are of the law's own coefficients, over the seeds of every setting and the prompts they have in common
+    (`summed_bootstrap`). `scatter` is how far the fitted settings lie off the law: it belongs to what is said of a
+    setting that was not measured, and counts the noise of the settings once more, so that such intervals are rather
+    too wide.
     """
 
     form: str
     sizes: tuple[int, ...]
+    """parameters, rising"""
+    counts: tuple[int, ...]
+    """comparisons, rising"""
     fitted: Floats
-    """[sizes, 2] alpha and beta of every size, from its own curve"""
-    centre: float
-    """mean of log10 of the sizes"""
+    """[settings, 2] alpha and beta of every setting, from its own curve, by rising size and then comparisons"""
+    terms: Terms
     line: Floats
-    """[2, 2]: intercept and slope, of alpha and beta"""
+    """[terms, 2] of alpha and beta: at the means, and per tenfold"""
     draws: Floats = field(repr=False)
-    """[R, 2, 2] of `line`"""
+    """[R, terms, 2] of `line`"""
     scatter: Floats = field(repr=False)
-    """[R, 2] draws of a size's distance from the lines"""
+    """[R, 2] draws of a setting's distance from the law, above the threshold"""
+    chance: Floats = field(repr=False)
+    """[R, 2] the same at or below it"""
     level: float
     largest_kl: float
-    """nats up to which every size was measured"""
+    """nats up to which every setting was measured"""
 
-    def slope(self, coefficient: str) -> Estimate:
-        """Change of "alpha" or "beta" per tenfold of parameters."""
+    def slope(self, coefficient: str, per: str = "parameters") -> Estimate:
+        """Change of "alpha" or "beta" per tenfold of "parameters" or "comparisons", of those that vary."""
         place = ("alpha", "beta").index(coefficient)
-        return estimate(self.line[1, place], self.draws[:, 1, place], self.level)
+        column = 1 + self.terms.names.index(per)
+        return estimate(self.line[column, place], self.draws[:, column, place], self.level)
 
-    def at(self, size: float, *, new: bool = True) -> Prediction:
+    def covers(self, size: float, comparisons: float) -> bool:
+        """Whether both lie between those that were fitted."""
+        return all(known[0] <= x <= known[-1] for known, x in ((self.sizes, size), (self.counts, comparisons)))
+
+    def at_chance(self, comparisons: float) -> bool:
+        """Whether the law has proxies of so many comparisons at or below its threshold."""
+        return self.terms.threshold > 0 and comparisons <= self.terms.threshold
+
+    def at(self, size: float, comparisons: float | None = None, *, new: bool = True) -> Prediction:
         """alpha, beta and the peak that the law gives for proxies of `size` parameters.
 
         Args:
-            size: parameters, above 0; nothing is refused outside the sizes fitted (`planner.plan` does that).
-            new: of a size to be trained, so that `scatter` widens the intervals; False for the line itself.
+            size: parameters, above 0; nothing is refused outside those fitted (`planner.plan` does that).
+            comparisons: that they learn from, above 0; the most there are if None.
+            new: of a setting to be trained, so that `scatter` widens the intervals; False for the law itself.
         """
         require(size > 0, f"size must be above 0, got {size}")
-        basis = np.array([1.0, np.log10(size) - self.centre])
-        value, draws = basis @ self.line, basis @ self.draws
-        draws = draws + self.scatter if new else draws
+        count = float(self.counts[-1] if comparisons is None else comparisons)
+        require(comparisons is None or count > 0, f"comparisons must be above 0, got {comparisons}")
+        row = self.terms.rows([size], [count])[0]
+        value, draws = row @ self.line, row @ self.draws
+        draws = draws + (self.chance if self.at_chance(count) else self.scatter) if new else draws
         shape = find_form(self.form)
         with np.errstate(over="ignore"):
             peak, top = shape.peak(value[0], value[1])
@@ -91,6 +111,7 @@ class ScalingLaw:
             kl, kls = float(np.square(peak)), np.square(peaks)
         return Prediction(
             float(size),
+            count,
             estimate(value[0], draws[:, 0], self.level),
             estimate(value[1], draws[:, 1], self.level),
             estimate(kl, kls, self.level),
@@ -98,9 +119,9 @@ class ScalingLaw:
             draws,
         )
 
-    def curve(self, size: float, kl: ArrayLike) -> pd.DataFrame:
-        """Gold of a size over `kl` [K] nats with intervals pointwise: columns kl, gold, gold_lo, gold_hi."""
-        told, shape = self.at(size), find_form(self.form)
+    def curve(self, size: float, kl: ArrayLike, comparisons: float | None = None) -> pd.DataFrame:
+        """Gold of a setting (`at`) over `kl` [K] nats with intervals pointwise: columns kl, gold, gold_lo, gold_hi."""
+        told, shape = self.at(size, comparisons), find_form(self.form)
         distance = np.sqrt(np.asarray(kl, np.float64))
         lo, hi = interval(shape.curve(distance, told.draws[:, :1], told.draws[:, 1:]), self.level)
         gold = shape.curve(distance, told.alpha.value, told.beta.value)
@@ -118,25 +139,32 @@ def proxy_size(entry: SettingCurves) -> int:
     return int(str(entry.setting["proxy_params"]))
 
 
+def comparisons_of(entry: SettingCurves) -> int:
+    """Comparisons that the proxies of a setting learnt from; 0 where they are not told."""
+    return int(str(entry.setting.get("num_comparisons", 0)))
+
+
 def joint_design(
     entries: Sequence[SettingCurves], form: str, shared: bool | None = None
 ) -> tuple[Floats, NDArray[np.intp]]:
-    """The least-squares problem of all sizes at once: gold of all curves, end to end, against all coefficients.
+    """The least-squares problem of all settings at once: gold of all curves, end to end, against all coefficients.
 
     Args:
-        entries: one setting per size.
+        entries: one setting per size and number of comparisons.
         form: name of a form with alpha and beta and no free exponent.
-        shared: one alpha for all sizes; as the paper has it if None: for "rl" and for no other form.
+        shared: one alpha for all sizes that learnt from as many comparisons; as the paper has it if None: for "rl" and
+            for no other form.
     Returns:
-        design [points of all sizes, coefficients]; columns [sizes, 2], where alpha and beta of every size are.
+        design [points of all settings, coefficients]; columns [settings, 2], where alpha and beta of every setting are.
     Raises:
         InputError: the form has other coefficients.
     """
-    shape, count = find_form(form), len(entries)
+    shape = find_form(form)
     require(shape.coefficients == 2 and not shape.free_exponent, f"form {form!r} has no line in alpha and beta")
     one = form == "rl" if shared is None else shared
-    places = np.arange(count)
-    columns = np.stack([0 * places, 1 + places] if one else [2 * places, 2 * places + 1], axis=1)
+    places = np.arange(len(entries))
+    groups, group = np.unique([comparisons_of(entry) for entry in entries], return_inverse=True)
+    columns = np.stack([group, groups.size + places] if one else [2 * places, 2 * places + 1], axis=1)
     designs = [shape.design(np.sqrt(entry.kl)) for entry in entries]
     ends = np.cumsum([len(design) for design in designs])
     stacked = np.zeros((ends[-1], columns.max() + 1))
@@ -145,11 +173,11 @@ def joint_design(
     return stacked, columns
 
 
-def coefficient_blocks(entries: Sequence[SettingCurves], form: str, shared: bool | None = None) -> list[Floats]:
-    """Each size's part [seeds, prompts, sizes, 2] in the (alpha, beta) of every size; the means of the parts add up.
+def coefficient_maps(entries: Sequence[SettingCurves], form: str, shared: bool | None = None) -> list[Floats]:
+    """For each setting what turns its gold [K] into its part of (alpha, beta) of every setting: [settings, 2, K].
 
-    Least squares is linear in gold. Where alpha is one for all sizes every curve has a part in it, and so in every
-    size's beta; elsewhere a curve counts for its own size alone.
+    Least squares is linear in gold. Where alpha is one for several sizes each of their curves has a part in it, and so
+    in every one's beta; elsewhere a curve counts for its own setting alone.
 
     Args:
         entries, form, shared: as `joint_design`.
@@ -160,109 +188,79 @@ def coefficient_blocks(entries: Sequence[SettingCurves], form: str, shared: bool
     width = stacked.shape[1]
     require(np.linalg.matrix_rank(stacked) == width, f"form {form!r}: the curves do not determine its coefficients")
     ends = np.cumsum([entry.kl.size for entry in entries])
-    parts = np.split(np.linalg.pinv(stacked), ends[:-1], axis=1)
-    return [np.einsum("gck,skp->spgc", part[columns], entry.gold) for part, entry in zip(parts, entries, strict=True)]
+    return [part[columns] for part in np.split(np.linalg.pinv(stacked), ends[:-1], axis=1)]
+
+
+def coefficient_blocks(entries: Sequence[SettingCurves], form: str, shared: bool | None = None) -> list[Floats]:
+    """Each setting's part [seeds, prompts, settings, 2] in (alpha, beta) of every one; the means of the parts add up.
+
+    Args:
+        entries, form, shared: as `coefficient_maps`.
+    """
+    maps = coefficient_maps(entries, form, shared)
+    return [np.einsum("gck,skp->spgc", part, entry.gold) for part, entry in zip(maps, entries, strict=True)]
 
 
 def fit_scaling_law(
     entries: Sequence[SettingCurves],
     form: str,
     *,
+    threshold: int | None = None,
     num_resamples: int = 2000,
     rng: np.random.Generator,
     level: float = 0.95,
 ) -> ScalingLaw:
-    """Straight lines through alpha and through beta of every size, least squares over log10 parameters.
+    """The law through alpha and through beta of every setting, least squares over its `Terms`.
 
     Args:
-        entries: one setting per size, as `setting_curves` gives them, measured on the same prompts.
-        form: "bon", "rl" (one alpha for all sizes), "log1p" or "quadratic".
+        entries: one setting per size and number of comparisons, as `setting_curves` gives them, measured on the same
+            prompts.
+        form: "bon", "rl" (one alpha for all sizes of as many comparisons), "log1p" or "quadratic".
+        threshold: comparisons at or below which proxies are at chance, 0 for none; as `best_terms` chooses it if None.
         num_resamples: number of draws.
         rng: makes them.
         level: of the intervals.
     Raises:
-        InputError: fewer than `LEAST_SIZES` sizes, several settings of one size, other prompts, or as `bootstrap_fits`.
+        InputError: fewer than `LEAST_SIZES` sizes and numbers of comparisons, several settings of one, too few of them
+            above the threshold, other prompts, or as `bootstrap_fits`.
     """
-    entries = sorted(entries, key=proxy_size)
-    sizes = tuple(proxy_size(entry) for entry in entries)
-    require(len(sizes) >= LEAST_SIZES, f"a scaling law needs {LEAST_SIZES} or more proxy sizes, got {len(sizes)}")
-    require(len(set(sizes)) == len(sizes), "a scaling law needs one setting per proxy size, got several")
-    prompts = {entry.gold.shape[2] for entry in entries}
-    require(len(prompts) == 1, f"sizes of one law must be measured on the same prompts, got {sorted(prompts)} of them")
-    logs = np.log10(sizes)
-    centre = float(logs.mean())
-    basis = np.stack([np.ones_like(logs), logs - centre], axis=1)
-    solve = np.linalg.pinv(basis)
-    blocks = coefficient_blocks(entries, form)
-    fitted = np.asarray(sum(block.mean(axis=(0, 1)) for block in blocks))
-    lines = [np.einsum("ig,spgc->spic", solve, block) for block in blocks]
-    line, draws = summed_bootstrap(lines, num_resamples=num_resamples, rng=rng)
-    off = fitted - basis @ line
-    freedom = len(sizes) - 2
-    weights = rng.normal(size=(num_resamples, len(sizes))) / np.sqrt(rng.chisquare(freedom, size=(num_resamples, 1)))
+    entries = sorted(entries, key=lambda entry: (proxy_size(entry), comparisons_of(entry)))
+    sizes, counts = [proxy_size(entry) for entry in entries], [comparisons_of(entry) for entry in entries]
+    _check(sizes, counts, {entry.gold.shape[2] for entry in entries})
+    maps = coefficient_maps(entries, form)
+    means = [(entry.kl, entry.gold.mean(axis=(0, 2))) for entry in entries]
+    fitted = np.asarray(sum(part @ mean for part, (_, mean) in zip(maps, means, strict=True)))
+    terms = best_terms(sizes, counts, fitted, means, form) if threshold is None else Terms.of(sizes, counts, threshold)
+    basis = terms.rows(sizes, counts)
+    fixed = np.linalg.matrix_rank(basis) == basis.shape[1]
+    require(fixed, f"threshold={threshold}: too few settings above it for a law")
+    of_law = [np.einsum("ts,sck->tck", np.linalg.pinv(basis), part) for part in maps]
+    lines = [np.einsum("tck,skp->sptc", own, entry.gold) for own, entry in zip(of_law, entries, strict=True)]
+    parts = [part for part in lines if part.any()]
+    line, draws = summed_bootstrap(parts, num_resamples=num_resamples, rng=rng)
+    off, above = fitted - basis @ line, basis.any(axis=1)
+    scatter = _distances(off[above], int(above.sum()) - basis.shape[1], num_resamples, rng)
+    chance = _distances(off[~above], int((~above).sum()), num_resamples, rng)
     largest = min(float(entry.kl.max()) for entry in entries)
-    return ScalingLaw(form, sizes, fitted, centre, line, draws, weights @ off, level, largest)
+    rising, more = (tuple(sorted(set(values))) for values in (sizes, counts))
+    return ScalingLaw(form, rising, more, fitted, terms, line, draws, scatter, chance, level, largest)
 
 
-def leave_one_size_out(
-    entries: Sequence[SettingCurves],
-    form: str,
-    *,
-    num_resamples: int = 2000,
-    rng: np.random.Generator,
-    level: float = 0.95,
-) -> pd.DataFrame:
-    """The whole gold curve of every size, predicted by a law that has not seen it, beside what was measured.
-
-    Args:
-        entries, form, num_resamples, rng, level: as `fit_scaling_law`, with one size more than it needs.
-    Returns:
-        One row per size and point: proxy_params, outside (the size is the smallest or largest, so that the law is
-        extended), kl, measured, gold, gold_lo, gold_hi, and what knows no law: nearest (the curve of the size that is
-        nearest in log parameters) and others (the mean curve of all others), nan beyond their own KL.
-    Raises:
-        InputError: as `fit_scaling_law`.
-    """
-    entries = sorted(entries, key=proxy_size)
-    need = LEAST_SIZES + 1
-    require(len(entries) >= need, f"to leave one size out needs {need} or more proxy sizes, got {len(entries)}")
-    tables = []
-    for place, left in enumerate(entries):
-        rest = [entry for entry in entries if entry is not left]
-        law = fit_scaling_law(rest, form, num_resamples=num_resamples, rng=rng, level=level)
-        size = proxy_size(left)
-        near = min(rest, key=lambda entry: abs(np.log(proxy_size(entry) / size)))
-        table = law.curve(size, left.kl)
-        table.insert(0, "proxy_params", size)
-        table.insert(1, "outside", place in (0, len(entries) - 1))
-        table["measured"] = left.gold.mean(axis=(0, 2))
-        table["nearest"] = _at(near, left.kl)
-        table["others"] = np.mean([_at(entry, left.kl) for entry in rest], axis=0)
-        tables.append(table)
-    return pd.concat(tables, ignore_index=True)
+def _check(sizes: Sequence[int], counts: Sequence[int], prompts: set[int]) -> None:
+    """That these settings can be of one law."""
+    several = len(set(counts)) >= LEAST_SIZES
+    told = f"a scaling law needs {LEAST_SIZES} or more proxy sizes, got {len(set(sizes))}"
+    require(len(set(sizes)) >= LEAST_SIZES or several, told)
+    once = len(set(zip(sizes, counts, strict=True))) == len(sizes)
+    require(once, "a scaling law needs one setting per proxy size and number of comparisons, got several")
+    require(len(prompts) == 1, f"settings of one law must be measured on the same prompts, got {sorted(prompts)}")
+    told = f"{len(set(counts))} numbers of comparisons"
+    require(several or len(set(counts)) == 1, f"a law over data needs {LEAST_SIZES} or more of them, got {told}")
 
 
-def _at(entry: SettingCurves, kl: Floats) -> Floats:
-    """Mean gold [K] of a setting at other distances, linear in d between its points; nan beyond them."""
-    mean = entry.gold.mean(axis=(0, 2))
-    return np.asarray(np.interp(np.sqrt(kl), np.sqrt(entry.kl), mean, right=np.nan))
-
-
-def prediction_errors(predicted: pd.DataFrame) -> pd.DataFrame:
-    """How far `leave_one_size_out` was off: one row per size.
-
-    Returns:
-        proxy_params, outside, rmse (law against measured), rmse_nearest, rmse_others (what knows no law), covered (the
-        share of points within the law's intervals), highest (largest measured gold, the scale of the errors).
-    """
-    rows = []
-    for size, table in predicted.groupby("proxy_params", sort=True):
-        known = table[(table["kl"] > 0) & table[["nearest", "others"]].notna().all(axis=1)]
-        errors = {name: float(np.sqrt(np.mean(np.square(known[column] - known["measured"])))) for name, column in
-                  (("rmse", "gold"), ("rmse_nearest", "nearest"), ("rmse_others", "others"))}  # fmt: skip
-        within = (known["measured"] >= known["gold_lo"]) & (known["measured"] <= known["gold_hi"])
-        rows.append(
-            {"proxy_params": size, "outside": bool(table["outside"].iloc[0]), **errors}
-            | {"covered": float(within.mean()), "highest": float(table["measured"].max())}
-        )
-    return pd.DataFrame(rows)
+def _distances(off: Floats, freedom: int, num_resamples: int, rng: np.random.Generator) -> Floats:
+    """[R, 2] draws of the distance of another setting from a law that these [settings, 2] lie off; 0 without any."""
+    if not freedom:
+        return np.zeros((num_resamples, 2))
+    weights = rng.normal(size=(num_resamples, len(off))) / np.sqrt(rng.chisquare(freedom, size=(num_resamples, 1)))
+    return np.asarray(weights @ off)

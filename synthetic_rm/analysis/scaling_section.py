@@ -8,14 +8,13 @@ from synthetic_rm.analysis.claims.size import contrasts
 from synthetic_rm.analysis.curves import setting_curves
 from synthetic_rm.analysis.figures.style import human_count, percent
 from synthetic_rm.analysis.fit_table import default_form
+from synthetic_rm.analysis.left_out import leave_one_out, prediction_errors
 from synthetic_rm.analysis.run_folder import RunFolder
 from synthetic_rm.analysis.scaling import (
     LEAST_SIZES,
     Estimate,
     ScalingLaw,
     fit_scaling_law,
-    leave_one_size_out,
-    prediction_errors,
     proxy_size,
 )
 from synthetic_rm.analysis.tables import Markup, html_table, number, with_interval
@@ -30,11 +29,11 @@ def law_of(run: RunFolder) -> ScalingLaw | None:
 
 
 def left_out_of(run: RunFolder) -> pd.DataFrame | None:
-    """The table of `leave_one_size_out` of one optimizer's part of a run; None where there are too few sizes."""
+    """The table of `leave_one_out` of one optimizer's part of a run; None where there are too few sizes."""
     if len(run.fits) < LEAST_SIZES + 1:
         return None
     entries, form = setting_curves(run.curves, run.records), default_form(run.optimizer)
-    return leave_one_size_out(entries, form, rng=np.random.default_rng(0), level=run.level)
+    return leave_one_out(entries, form, rng=np.random.default_rng(0), level=run.level)
 
 
 def own_alphas(run: RunFolder) -> pd.DataFrame | None:

@@ -32,7 +32,7 @@ from synthetic_rm.analysis.data_section import (
     rl_data_figures,
 )
 from synthetic_rm.analysis.figures.style import data_colors
-from synthetic_rm.analysis.main_setting import as_the_paper, main_setting, with_comparisons
+from synthetic_rm.analysis.main_setting import as_the_paper, main_setting
 from synthetic_rm.analysis.report import redraw
 from synthetic_rm.analysis.run_folder import RunFolder, load_run_folder
 from synthetic_rm.analysis.verdicts import verdicts
@@ -169,15 +169,18 @@ def test_the_main_setting_is_the_papers_own(run: RunFolder) -> None:
     assert as_the_paper(records).index.tolist() == [2, 3]
 
 
-def test_the_planner_answers_for_a_number_of_comparisons(run: RunFolder, folder: Path) -> None:
-    """Gold is d q (1 - 0.1 d) with q growing in comparisons: the peak stays, what is gained there does not."""
+def test_the_planner_answers_for_any_number_of_comparisons_between_those_measured(folder: Path) -> None:
+    """Gold is d q (1 - 0.1 d) with q growing in comparisons beyond 2,000: what is gained at the peak grows."""
     answer = load_script("plan").answer
-    little, much = (answer(folder, 9000, "best_of_n", False, count) for count in (8000, 27000))
-    assert little != much == answer(folder, 9000, "best_of_n", False)
-    golds = [with_comparisons(run, count).fits["peak_gold"].mean() for count in (2000, 8000, 27000)]
-    assert golds[1] < golds[2]
-    with pytest.raises(InputError, match=r"3,000 comparisons: .* has proxies taught by 500, 2,000, 8,000, 27,000"):
-        answer(folder, 9000, "best_of_n", False, 3000)
+    few, little, some, much = (answer(folder, 9000, "best_of_n", False, n) for n in (1500, 3000, 9000, 27000))
+    assert much == answer(folder, 9000, "best_of_n", False)
+    assert few[2].startswith("at chance: with 2,000 comparisons or fewer proxies are no use")
+    assert little[-1].startswith("at chance with 2,000 comparisons or fewer, better with 8,000: ")
+    golds = [float(lines[3].split("gold there ")[1].split(" [")[0].replace("\u2212", "-")) for lines in (some, much)]
+    assert golds[0] < golds[1] and not any("chance" in line for line in (*some, *much))
+    with pytest.raises(InputError, match="comparisons=300: the law was fitted to 500 to 27,000 comparisons; beyond"):
+        answer(folder, 9000, "best_of_n", False, 300)
+    assert "EXTRAPOLATED" in answer(folder, 9000, "best_of_n", True, 50000)[-1]
 
 
 def test_the_report_draws_every_figure_of_the_study(folder: Path) -> None:

@@ -15,7 +15,8 @@ from synthetic_rm.analysis.bootstrap import bootstrap_fits
 from synthetic_rm.analysis.curves import SettingCurves
 from synthetic_rm.analysis.figures.scaling import PANELS, figure_left_out, figure_scaling
 from synthetic_rm.analysis.figures.style import size_colors
-from synthetic_rm.analysis.scaling import ScalingLaw, fit_scaling_law, leave_one_size_out, proxy_size
+from synthetic_rm.analysis.left_out import leave_one_out
+from synthetic_rm.analysis.scaling import ScalingLaw, fit_scaling_law, proxy_size
 from synthetic_rm.analysis.scaling_section import error_table, law_table
 from synthetic_rm.errors import InputError
 
@@ -89,7 +90,7 @@ def test_alphas_fitted_freely_are_diamonds_within_the_panel(law: ScalingLaw, fit
 
 
 def test_panels_of_sizes_left_out_show_measured_and_predicted(entries: list[SettingCurves]) -> None:
-    table = leave_one_size_out(entries, "bon", num_resamples=50, rng=np.random.default_rng(0))
+    table = leave_one_out(entries, "bon", num_resamples=50, rng=np.random.default_rng(0))
     figure = figure_left_out(table)
     shown = [axes for axes in figure.axes if axes.axison]
     assert [axes.get_title(loc="left") for axes in shown] == [
@@ -110,7 +111,7 @@ def test_tables_tell_every_size(law: ScalingLaw, fits: pd.DataFrame, entries: li
     first = fits.iloc[0]
     assert told.loc[0, "α"] == f"{first['alpha']:.2f} [{first['alpha_lo']:.2f}, {first['alpha_hi']:.2f}]"
     assert told.loc[0, "α, law"].startswith(f"{law.at(2000).alpha.value:.2f} [")
-    errors = error_table(leave_one_size_out(entries, "bon", num_resamples=20, rng=np.random.default_rng(0)))
+    errors = error_table(leave_one_out(entries, "bon", num_resamples=20, rng=np.random.default_rng(0)))
     assert list(errors["params"]) == ["2.0k (law extended)", "6.0k", "20k", "60k", "200k (law extended)"]
     assert all(re.fullmatch(r"\d+%", cell) for cell in errors["points within the interval"])
 

@@ -54,6 +54,11 @@ def test_sizes_outside_are_refused_unless_asked_for(law: ScalingLaw, size: int) 
     assert not any("EXTRAPOLATED" in line for line in plan_lines(plan(law, 2000), "best_of_n"))
 
 
+def test_a_law_of_one_number_of_comparisons_says_nothing_of_others(law: ScalingLaw) -> None:
+    with pytest.raises(InputError, match="comparisons=500: the law was fitted to 0 comparisons alone"):
+        plan(law, 5000, 500, extrapolate=True)
+
+
 @pytest.mark.parametrize("size", [0, -5, float("nan"), float("inf")])
 def test_a_size_that_is_none_is_refused(law: ScalingLaw, size: float) -> None:
     with pytest.raises(InputError, match="number of parameters above 0"):

@@ -10,14 +10,8 @@ from numpy.typing import NDArray
 from synthetic_rm.analysis.curves import SettingCurves
 from synthetic_rm.analysis.fitting import fit_curve, fit_shared
 from synthetic_rm.analysis.forms import find_form
-from synthetic_rm.analysis.scaling import (
-    ScalingLaw,
-    coefficient_blocks,
-    fit_scaling_law,
-    leave_one_size_out,
-    prediction_errors,
-    proxy_size,
-)
+from synthetic_rm.analysis.left_out import leave_one_out, prediction_errors
+from synthetic_rm.analysis.scaling import ScalingLaw, coefficient_blocks, fit_scaling_law, proxy_size
 from synthetic_rm.errors import InputError
 
 SIZES = (2000, 6000, 20000, 60000, 200000)
@@ -127,10 +121,10 @@ def test_curve_is_that_of_the_predicted_coefficients() -> None:
 
 def test_a_size_left_out_has_no_part_in_its_prediction_and_is_predicted_where_the_law_holds() -> None:
     entries = exact()
-    whole = leave_one_size_out(entries, "bon", num_resamples=50, rng=np.random.default_rng(0))
+    whole = leave_one_out(entries, "bon", num_resamples=50, rng=np.random.default_rng(0))
     np.testing.assert_allclose(whole["gold"], whole["measured"], atol=1e-9)
     entries[1] = replace(entries[1], gold=entries[1].gold + 7.0)
-    other = leave_one_size_out(entries, "bon", num_resamples=50, rng=np.random.default_rng(0))
+    other = leave_one_out(entries, "bon", num_resamples=50, rng=np.random.default_rng(0))
     mine = whole["proxy_params"] == SIZES[1]
     np.testing.assert_allclose(other.loc[mine, "gold"], whole.loc[mine, "gold"], atol=1e-9)
     np.testing.assert_allclose(other.loc[mine, "measured"], whole.loc[mine, "measured"] + 7.0)
@@ -141,7 +135,7 @@ def test_a_size_left_out_has_no_part_in_its_prediction_and_is_predicted_where_th
 def test_errors_of_prediction_against_a_loop() -> None:
     entries = noisy(np.random.default_rng(6))
     entries[0] = replace(entries[0], kl=KL[:12], gold=entries[0].gold[:, :12])
-    table = leave_one_size_out(entries, "bon", num_resamples=50, rng=np.random.default_rng(0))
+    table = leave_one_out(entries, "bon", num_resamples=50, rng=np.random.default_rng(0))
     errors = prediction_errors(table).set_index("proxy_params")
     first = table[table["proxy_params"] == SIZES[1]]
     assert first["nearest"].isna().sum() == KL.size - 12  # the nearest size was measured up to there
@@ -155,7 +149,7 @@ def test_errors_of_prediction_against_a_loop() -> None:
     assert errors.loc[SIZES[1], "rmse"] == pytest.approx(np.sqrt(np.mean(squares)))
     assert errors.loc[SIZES[1], "covered"] == pytest.approx(np.mean(within))
     assert errors.loc[SIZES[1], "highest"] == pytest.approx(entries[1].gold.mean(axis=(0, 2)).max())
-    exact_errors = prediction_errors(leave_one_size_out(exact(), "bon", num_resamples=9, rng=np.random.default_rng(0)))
+    exact_errors = prediction_errors(leave_one_out(exact(), "bon", num_resamples=9, rng=np.random.default_rng(0)))
     assert (exact_errors["rmse"] < 1e-8).all() and (exact_errors["rmse_nearest"] > 0.1).all()
 
 
@@ -174,6 +168,6 @@ def test_what_cannot_be_a_law_is_refused() -> None:
         with pytest.raises(InputError, match="no line in alpha and beta"):
             fit_scaling_law(entries, form, rng=rng)
     with pytest.raises(InputError, match="4 or more"):
-        leave_one_size_out(entries[:3], "bon", rng=rng)
+        leave_one_out(entries[:3], "bon", rng=rng)
     with pytest.raises(InputError, match="above 0"):
         law_of(entries).at(0)

@@ -142,7 +142,7 @@ def figure_left_out(
     """Gold of every size as measured (dots) and as predicted by the law of all other sizes (line, shade).
 
     Args:
-        predicted: the table of `leave_one_size_out`.
+        predicted: the table of `leave_one_out`.
         sizes: every proxy size of the report (colours).
         level: of the intervals in the table.
         form: of the law.

@@ -1,0 +1,81 @@
+"""The law over size and data of a run, as the report tells it."""
+
+import numpy as np
+import pandas as pd
+
+from synthetic_rm.analysis.curves import SettingCurves, setting_curves
+from synthetic_rm.analysis.figures.style import human_count, percent
+from synthetic_rm.analysis.fit_table import default_form
+from synthetic_rm.analysis.left_out import beside_size_laws
+from synthetic_rm.analysis.main_setting import as_the_paper
+from synthetic_rm.analysis.run_folder import RunFolder
+from synthetic_rm.analysis.scaling import LEAST_SIZES, ScalingLaw, comparisons_of, fit_scaling_law
+from synthetic_rm.analysis.tables import Markup, html_table, number, with_interval
+
+
+def curves_over_data(part: RunFolder) -> list[SettingCurves]:
+    """Of one optimizer's part of a run the settings that are the paper's own but for the number of comparisons."""
+    return setting_curves(part.curves, as_the_paper(part.records, free="num_comparisons"))
+
+
+def data_law_of(part: RunFolder) -> ScalingLaw | None:
+    """The law over size and data of one optimizer's part of a run; None where it has too few numbers of comparisons."""
+    entries = curves_over_data(part)
+    if len({comparisons_of(entry) for entry in entries}) < LEAST_SIZES:
+        return None
+    return fit_scaling_law(entries, default_form(part.optimizer), rng=np.random.default_rng(0), level=part.level)
+
+
+def data_law_section(part: RunFolder) -> Markup:
+    """The law, its slopes, and how well it predicts the curve of a setting not seen; empty where there is none."""
+    law = data_law_of(part)
+    if law is None:
+        return Markup("")
+    slopes = "; ".join(
+        f"{symbol} by {_slope(law, name, per)} per tenfold of {per}"
+        for per in law.terms.names
+        for name, symbol in (("alpha", "α"), ("beta", "β"))
+    )
+    below = f"With {law.terms.threshold:,} comparisons or fewer proxies are at chance: gold stays where it was. "
+    note = (
+        f"<p>{below if law.terms.threshold else ''}α and β are lines over the logarithm of parameters and comparisons: "
+        f"{slopes} ({percent(law.level)} intervals). The threshold is the one that best predicts a setting from the "
+        "others.</p>"
+    )
+    if len(law.fitted) <= LEAST_SIZES:
+        return Markup(note)
+    errors = beside_size_laws(curves_over_data(part), law.form, rng=np.random.default_rng(0), level=law.level)
+    return Markup(
+        note
+        + html_table(
+            left_out_table(errors),
+            caption="The gold curve of each setting, predicted by the law of all other settings: root mean square "
+            "errors in SDs of the reference beside those of the law over the other sizes with as many comparisons, of "
+            "the nearest setting’s curve, and of the mean of the others",
+        )
+    )
+
+
+def left_out_table(errors: pd.DataFrame) -> pd.DataFrame:
+    """Text of `beside_size_laws`, and in the last row the root mean square over the settings."""
+    shown = {"rmse": "law", "rmse_size": "law over size alone", "rmse_nearest": "nearest setting",
+             "rmse_others": "mean of others"}  # fmt: skip
+    rows = [
+        {
+            "params": human_count(row["proxy_params"]) + (" (law extended)" if row["outside"] else ""),
+            "comparisons": f"{int(row['num_comparisons']):,}",
+            **{label: number(row[name], 3) for name, label in shown.items()},
+            "points within the interval": f"{row['covered']:.0%}",
+            "highest gold": number(row["highest"]),
+        }
+        for _, row in errors.iterrows()
+    ]
+    total = {label: number(float(np.sqrt(np.square(errors[name]).mean())), 3) for name, label in shown.items()}
+    covered = f"{errors['covered'].mean():.0%}"
+    last = {"params": "all", "comparisons": "", **total, "points within the interval": covered, "highest gold": ""}
+    return pd.DataFrame([*rows, last])
+
+
+def _slope(law: ScalingLaw, name: str, per: str) -> str:
+    told = law.slope(name, per)
+    return with_interval(told.value, told.lo, told.hi, 3)
