@@ -1,7 +1,7 @@
 """F7: what an experiment leaves: records, runs, per-prompt curves and sample responses, as tables."""
 
+import io
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -178,7 +178,6 @@ def write_tables(tables: Tables, folder: Path) -> None:
 
 def write_arrays(arrays: dict[str, np.ndarray], path: Path) -> None:
     """Write named arrays whole, compressed."""
-    scratch = path.with_name(f".{path.name}")
-    with scratch.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-    os.replace(scratch, path)
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
+    write_atomic(path, content.getvalue())

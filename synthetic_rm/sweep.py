@@ -11,7 +11,6 @@ import json
 import os
 import re
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from synthetic_rm.entry import TRACEBACK
+from synthetic_rm.entry import TRACEBACK, traceback_kept
 from synthetic_rm.errors import InputError, RunError, require
 from synthetic_rm.files import write_atomic, write_table
 from synthetic_rm.provenance import digest
@@ -117,12 +116,10 @@ def run_point(settings: Settings, name: str, run: Run) -> Outcome:
 
     (folder / TRACEBACK).unlink(missing_ok=True)
     try:
-        run(settings)
-    except (InputError, RunError) as error:
+        with traceback_kept(folder):
+            run(settings)
+    except (InputError, RunError) as error:  # one point that breaks stops no other
         outcome = ended("failed", str(error))
-    except Exception as error:  # one point that breaks stops no other
-        write_atomic(folder / TRACEBACK, traceback.format_exc().encode())
-        outcome = ended("failed", f"{type(error).__name__}: {error} ({folder / TRACEBACK} has the traceback)")
     except BaseException as error:
         ended("interrupted", type(error).__name__)
         raise
