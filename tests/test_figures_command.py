@@ -83,7 +83,13 @@ def test_the_index_leads_from_the_papers_figures_to_ours(tmp_path: Path) -> None
     html = Markup('<figure id="figure_both"></figure>')
     runs = pd.DataFrame({"run": ["r"], "stage": "ppo", "status": "ok", "config_hash": "c", "commit": "d"})
     page = Page(tmp_path, "t", "s", [], {"Any": html, "Make it again": Markup("")}, runs)
+    for folder in ("speed", "other"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "figure_ratios.png").write_bytes(b"pixels")
     text = write_index({"figure1": page, "other": page}, {}, tmp_path).read_text(encoding="utf-8")
+    assert re.findall(r'<a href="([^"#]+png)">([^<]+)</a>', text) == [
+        ("speed/figure_ratios.png", "speed/figure_ratios")
+    ]
     assert re.findall(r'<a href="(#[^"]+)">figure1/figure_both</a>', text) == ["#figure1-figure_both"]
     assert 'id="figure1-figure_both"' in text and 'id="other-figure_both"' in text
 

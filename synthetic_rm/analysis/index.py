@@ -29,7 +29,7 @@ def write_index(pages: Mapping[str, Page], verdicts: Mapping[str, pd.DataFrame],
     """
     count, failed = (sum(number) for number in zip(*map(_counts, pages.values()), strict=True))
     sections = {
-        "Results": Markup("".join(_result(name, page) for name, page in pages.items())),
+        "Results": Markup("".join(_result(name, page) for name, page in pages.items()) + _besides(pages, root)),
         "Verdicts": _verdicts(verdicts),
         "Figures of the paper": _paper(pages),
         "Figures": _parts(pages, lambda _, html: "<figure " in html),
@@ -64,6 +64,14 @@ def _result(name: str, page: Page) -> Markup:
     title = f'<a href="{escape(name)}/report.html">{escape(name)}</a>: {escape(page.title)}'
     facts = f'<p class="muted">{escape(page.subtitle)} · {runs}</p>'
     return Markup(f"<h3>{title}</h3>{told}{facts}{page.sections['Make it again']}")
+
+
+def _besides(pages: Mapping[str, Page], root: Path) -> str:
+    """Links to figures that lie beside the results, of the benchmarks say; empty where there are none."""
+    found = [path.relative_to(root).as_posix() for path in sorted(root.glob("*/figure_*.png"))]
+    others = [path for path in found if path.rpartition("/")[0] not in pages]
+    links = ", ".join(f'<a href="{escape(path)}">{escape(path.removesuffix(".png"))}</a>' for path in others)
+    return f"<h3>Besides</h3><p>{links}</p>" if others else ""
 
 
 def _verdicts(tables: Mapping[str, pd.DataFrame]) -> Markup:
