@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 
-from synthetic_rm.analysis.curves import SettingCurves, setting_curves
+from synthetic_rm.analysis.curves import SettingCurves, mean_curves, setting_curves
 from synthetic_rm.analysis.figures.style import human_count, percent
 from synthetic_rm.analysis.fit_table import default_form
-from synthetic_rm.analysis.left_out import beside_size_laws
+from synthetic_rm.analysis.left_out import SETTINGS, beside_size_laws
+from synthetic_rm.analysis.lineage import runs_of
 from synthetic_rm.analysis.main_setting import as_the_paper
 from synthetic_rm.analysis.run_folder import RunFolder
 from synthetic_rm.analysis.scaling import LEAST_SIZES, ScalingLaw, comparisons_of, fit_scaling_law
@@ -24,6 +25,20 @@ def data_law_of(part: RunFolder) -> ScalingLaw | None:
     if len({comparisons_of(entry) for entry in entries}) < LEAST_SIZES:
         return None
     return fit_scaling_law(entries, default_form(part.optimizer), rng=np.random.default_rng(0), level=part.level)
+
+
+def peaks_over_data(part: RunFolder) -> pd.DataFrame:
+    """Rows of fits.csv of the settings of `curves_over_data`, with the last point of each mean curve beside the fit.
+
+    Returns:
+        The columns of fits.csv, last_kl (nats), last_gold, last_gold_lo, last_gold_hi (SDs of the reference).
+    """
+    records = as_the_paper(part.records, free="num_comparisons")
+    fits = part.fits[[bool(runs_of(records, fit)) for _, fit in part.fits.iterrows()]]
+    means = mean_curves(part.curves, records, rng=np.random.default_rng(0), level=part.level)
+    last = means.sort_values("kl").groupby(SETTINGS).tail(1)
+    kept = {name: f"last_{name}" for name in ("kl", "gold", "gold_lo", "gold_hi")}
+    return fits.merge(last[[*SETTINGS, *kept]].rename(columns=kept), on=SETTINGS)
 
 
 def data_law_section(part: RunFolder) -> Markup:

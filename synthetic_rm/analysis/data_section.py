@@ -10,7 +10,7 @@ from scipy.stats import t as student
 
 from synthetic_rm.analysis.claims.size import contrasts
 from synthetic_rm.analysis.curves import mean_curves
-from synthetic_rm.analysis.data_law import data_law_section
+from synthetic_rm.analysis.data_law import data_law_of, data_law_section, peaks_over_data
 from synthetic_rm.analysis.data_points import DataPoint, data_points, data_table, once_by_gold, summed_gold
 from synthetic_rm.analysis.figures.data import (
     figure_data_coefficients,
@@ -21,6 +21,7 @@ from synthetic_rm.analysis.figures.data import (
     figure_peaks,
 )
 from synthetic_rm.analysis.figures.data_curves import figure_data_curves, figure_real
+from synthetic_rm.analysis.figures.data_peaks import figure_data_peaks
 from synthetic_rm.analysis.figures.rl import NAMES
 from synthetic_rm.analysis.figures.style import human_count, percent
 from synthetic_rm.analysis.gallery import figure_block, gallery
@@ -39,6 +40,9 @@ DATA_FIGURES = {
     "figure_loss_gold": "Gold at n of about 1,000 against validation loss, over sizes and comparisons (Fig. 5).",
     "figure_data_gold": "Gold at n of about 1,000, and highest gold, against comparisons (Figs. 21 and 10).",
     "figure_peaks": "Highest gold, as the form fitted at low KL predicts it, against the measured one (Fig. 12).",
+    "figure_data_peaks": "KL and gold at the peak of the gold curve of best-of-n against comparisons, by proxy size: "
+    "the fits of single settings and the law over size and data. Peaks beyond the data are lower bounds.",
+    "figure_rl_data_peaks": "The same of RL.",
     "figure_epochs": "Few comparisons seen several times beside as many others seen once (Fig. 13).",
     "figure_data_coefficients": "α and β of best-of-n against comparisons (Figs. 17 and 18).",
     "figure_real": "Gold by proxies taught by gold, and by proxies taught by people.",
@@ -67,6 +71,7 @@ def data_figures(run: RunFolder) -> dict[str, Figure]:
         "figure_loss_gold": figure_loss_gold(table, **told),
         "figure_data_gold": figure_data_gold(table, **told),
         "figure_peaks": figure_peaks(table, cut=run.held_out_kl, **told),
+        "figure_data_peaks": _peaks(next(part for part in run.parts() if part.optimizer == "best_of_n")),
         "figure_data_coefficients": figure_data_coefficients(coefficients(run, own), **told),
     }
     conditions = epoch_conditions(points)
@@ -91,7 +96,13 @@ def rl_data_figures(run: RunFolder) -> dict[str, Figure]:
             means = mean_curves(part.curves, records, rng=np.random.default_rng(0), level=run.level)
             title = NAMES.get(part.optimizer, part.optimizer)
             figures["figure_rl_data_curves"] = figure_data_curves(means, title=title, level=run.level)
+            figures["figure_rl_data_peaks"] = _peaks(part)
     return figures
+
+
+def _peaks(part: RunFolder) -> Figure:
+    title = f"Peak of gold under {NAMES.get(part.optimizer, part.optimizer)}"
+    return figure_data_peaks(peaks_over_data(part), data_law_of(part), title=title, level=part.level)
 
 
 def coefficients(run: RunFolder, points: Sequence[DataPoint]) -> pd.DataFrame:
@@ -164,7 +175,7 @@ def data_section(run: RunFolder, series: SeriesOf = NO_SERIES) -> Markup:
     of_n = series.get("best_of_n", ())
     of_rl = [one for name, told in series.items() if name != "best_of_n" for one in told]
     drawn = gallery(
-        figure_block(run.path / name, text, series=of_rl if name == "figure_rl_data_curves" else of_n)
+        figure_block(run.path / name, text, series=of_rl if name.startswith("figure_rl") else of_n)
         for name, text in DATA_FIGURES.items()
     )
     rows = [_cells(row) for _, row in table.iterrows()]

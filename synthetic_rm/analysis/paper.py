@@ -49,7 +49,7 @@ PAPER = (
     PaperFigure("9", "A KL penalty leaves gold at a given KL as it is, and widens the gap between proxy and gold.",
                 ("kl_penalty/figure_penalty", "kl_penalty/figure_penalty_gap")),
     PaperFigure("10, 21", "Gold by number of comparisons and proxy size: little below a threshold, then more of both.",
-                ("data_size/figure_data_gold",)),
+                ("data_size/figure_data_gold", "data_size/figure_data_peaks", "data_size_rl/figure_rl_data_peaks")),
     PaperFigure("12", "The form predicts the highest gold of best-of-n.", ("data_size/figure_peaks",)),
     PaperFigure("13", "Four epochs over few comparisons do not stand in for four times as many comparisons.",
                 ("data_size/figure_epochs",)),

@@ -32,6 +32,14 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Highest:
+    """The highest point of gold within some KL."""
+
+    kl: Estimate
+    gold: Estimate
+
+
+@dataclass(frozen=True)
 class Prediction:
     """What a law says of proxies of one size and number of comparisons."""
 
@@ -118,6 +126,15 @@ class ScalingLaw:
             estimate(float(top), tops, self.level),
             draws,
         )
+
+    def highest(self, size: float, comparisons: float | None = None) -> Highest:
+        """Where gold of a setting is highest up to `largest_kl`, by the law itself (`at` without `scatter`)."""
+        told, shape = self.at(size, comparisons, new=False), find_form(self.form)
+        distance = np.linspace(0, np.sqrt(self.largest_kl), 60)
+        gold = shape.curve(distance, told.alpha.value, told.beta.value)
+        golds = shape.curve(distance, told.draws[:, :1], told.draws[:, 1:])
+        kl, kls = (np.square(distance[np.argmax(values, axis=-1)]) for values in (gold, golds))
+        return Highest(estimate(float(kl), kls, self.level), estimate(gold.max(), golds.max(axis=1), self.level))
 
     def curve(self, size: float, kl: ArrayLike, comparisons: float | None = None) -> pd.DataFrame:
         """Gold of a setting (`at`) over `kl` [K] nats with intervals pointwise: columns kl, gold, gold_lo, gold_hi."""
