@@ -34,7 +34,7 @@ def peaks_over_data(part: RunFolder) -> pd.DataFrame:
         The columns of fits.csv, last_kl (nats), last_gold, last_gold_lo, last_gold_hi (SDs of the reference).
     """
     records = as_the_paper(part.records, free="num_comparisons")
-    fits = part.fits[[bool(runs_of(records, fit)) for _, fit in part.fits.iterrows()]]
+    fits = part.fits[np.array([bool(runs_of(records, fit)) for _, fit in part.fits.iterrows()], bool)]
     means = mean_curves(part.curves, records, rng=np.random.default_rng(0), level=part.level)
     last = means.sort_values("kl").groupby(SETTINGS).tail(1)
     kept = {name: f"last_{name}" for name in ("kl", "gold", "gold_lo", "gold_hi")}

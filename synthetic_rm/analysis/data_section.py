@@ -71,7 +71,7 @@ def data_figures(run: RunFolder) -> dict[str, Figure]:
         "figure_loss_gold": figure_loss_gold(table, **told),
         "figure_data_gold": figure_data_gold(table, **told),
         "figure_peaks": figure_peaks(table, cut=run.held_out_kl, **told),
-        "figure_data_peaks": _peaks(next(part for part in run.parts() if part.optimizer == "best_of_n")),
+        **peak_figures(next(part for part in run.parts() if part.optimizer == "best_of_n")),
         "figure_data_coefficients": figure_data_coefficients(coefficients(run, own), **told),
     }
     conditions = epoch_conditions(points)
@@ -96,13 +96,18 @@ def rl_data_figures(run: RunFolder) -> dict[str, Figure]:
             means = mean_curves(part.curves, records, rng=np.random.default_rng(0), level=run.level)
             title = NAMES.get(part.optimizer, part.optimizer)
             figures["figure_rl_data_curves"] = figure_data_curves(means, title=title, level=run.level)
-            figures["figure_rl_data_peaks"] = _peaks(part)
+            figures |= peak_figures(part)
     return figures
 
 
-def _peaks(part: RunFolder) -> Figure:
+def peak_figures(part: RunFolder) -> dict[str, Figure]:
+    """Peaks over the number of comparisons of one optimizer's part of a folder; none where nothing is fitted."""
+    peaks = part.fits if part.fits.empty else peaks_over_data(part)
+    if peaks.empty:
+        return {}
     title = f"Peak of gold under {NAMES.get(part.optimizer, part.optimizer)}"
-    return figure_data_peaks(peaks_over_data(part), data_law_of(part), title=title, level=part.level)
+    name = "figure_data_peaks" if part.optimizer == "best_of_n" else "figure_rl_data_peaks"
+    return {name: figure_data_peaks(peaks, data_law_of(part), title=title, level=part.level)}
 
 
 def coefficients(run: RunFolder, points: Sequence[DataPoint]) -> pd.DataFrame:
