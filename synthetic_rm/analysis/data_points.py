@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import t as student
 
 from synthetic_rm.analysis.bootstrap import bootstrap_fits, crossed_bootstrap, summed_bootstrap
+from synthetic_rm.analysis.curve_intervals import student_interval
 from synthetic_rm.analysis.curves import SettingCurves, cross_fitted_peak, setting_curves
 from synthetic_rm.analysis.forms import bon
 from synthetic_rm.analysis.lineage import runs_of
@@ -93,10 +93,8 @@ def once_by_gold(points: Sequence[DataPoint]) -> list[DataPoint]:
 
 def over_seeds(values: Floats, level: float) -> Estimate:
     """The mean with Student's interval over seeds [seeds]; no interval (nan) for one seed."""
-    if len(values) < 2:
-        return Estimate(float(values.mean()), np.nan, np.nan)
-    half = float(student.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
-    return Estimate(float(values.mean()), float(values.mean()) - half, float(values.mean()) + half)
+    lo, hi = student_interval(values, level)
+    return Estimate(float(values.mean()), float(lo), float(hi))
 
 
 def summed_gold(points: Sequence[DataPoint], weights: Floats, level: float) -> Estimate:

@@ -239,4 +239,5 @@ def _steps(run: RunFolder, lines: Lines, method: str, values: Sequence[float] = 
     named = run.records.drop_duplicates("run")[["run", lines.column]]
     history = run.history.drop(columns=lines.column, errors="ignore").merge(named, on="run")
     lost = run.history["run"].nunique() - history["run"].nunique()
-    return step_panels(history, lines, method=method, title="KL against iteration", values=values, lost=lost)
+    told: dict[str, Any] = {"title": "KL against iteration", "values": values, "lost": lost, "level": run.level}
+    return step_panels(history, lines, method=method, **told)

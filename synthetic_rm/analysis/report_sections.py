@@ -29,7 +29,7 @@ FIGURES = {
     "reference policy, on a square-root axis. Thin lines are the fits to gold, shades {level} intervals over "
     "proxy seeds and prompts together.",
     "figure_gold": "The same gold curves without the proxies, so that rise and fall can be read.",
-    "figure_extrapolation": "Gold fits made on KL ≤ {cut:g} nats alone, drawn on beyond, against "
+    "figure_extrapolation": "Gold fits made on KL ≤ {cut:g} nats alone, drawn on beyond with {level} intervals, against "
     "what was measured there; one panel for each proxy size.",
     "figure_coefficients": "Coefficients of the gold fit against the number of parameters of the proxy.",
     "figure_proxy_vs_gold": "Gold score against proxy score along the optimization.",
@@ -44,13 +44,13 @@ RL_FIGURES = {
     "figure_rl_gold": "The same gold curves without the proxies, so that rise and fall can be read.",
     "figure_both": "Gold score against proxy score: best-of-n dotted, RL solid.",
     "figure_kl_steps": "KL divergence of the training rollouts from the reference against iterations: runs thin, the "
-    "mean of a size, until the first ends, bold.",
+    "mean of a size, until the first ends, bold, shades its {level} intervals over runs.",
     "figure_clipped": "Share of the tokens beyond the clip in each iteration: runs thin, the mean of a size, until "
-    "the first ends, bold (the paper’s Fig. 25).",
+    "the first ends, bold, shades its {level} intervals over runs (the paper’s Fig. 25).",
     "figure_rl_coefficients": "Coefficients of the gold fit against the number of parameters of the proxy; α is "
     "fitted as one for all sizes.",
-    "figure_rl_extrapolation": "Gold fits made on KL ≤ {cut:g} nats alone, drawn on beyond, against what was measured "
-    "there; one panel for each proxy size.",
+    "figure_rl_extrapolation": "Gold fits made on KL ≤ {cut:g} nats alone, drawn on beyond with {level} intervals, "
+    "against what was measured there; one panel for each proxy size.",
     "figure_rl_scaling": "α, β and the peak against proxy parameters: the fit of each size, and straight lines "
     "through α and β with {level} intervals; α is one for all sizes, diamonds are α of each size fitted by itself.",
     "figure_rl_left_out": "The gold curve of each size as measured (dots), and as the law of all other sizes gives it.",

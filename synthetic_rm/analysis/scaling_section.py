@@ -5,7 +5,7 @@ import pandas as pd
 
 from synthetic_rm.analysis.bootstrap import interval
 from synthetic_rm.analysis.claims.size import contrasts
-from synthetic_rm.analysis.curves import setting_curves
+from synthetic_rm.analysis.curves import mean_curves, setting_curves
 from synthetic_rm.analysis.figures.style import human_count, percent
 from synthetic_rm.analysis.fit_table import default_form
 from synthetic_rm.analysis.left_out import leave_one_out, prediction_errors
@@ -29,11 +29,15 @@ def law_of(run: RunFolder) -> ScalingLaw | None:
 
 
 def left_out_of(run: RunFolder) -> pd.DataFrame | None:
-    """The table of `leave_one_out` of one optimizer's part of a run; None where there are too few sizes."""
+    """The table of `leave_one_out` of one optimizer's part of a run, with the intervals of what was measured
+    (measured_lo, measured_hi); None where there are too few sizes."""
     if len(run.fits) < LEAST_SIZES + 1:
         return None
     entries, form = setting_curves(run.curves, run.records), default_form(run.optimizer)
-    return leave_one_out(entries, form, rng=np.random.default_rng(0), level=run.level)
+    predicted = leave_one_out(entries, form, rng=np.random.default_rng(0), level=run.level)
+    means = mean_curves(run.curves, run.records, rng=np.random.default_rng(0), level=run.level)
+    means = means.sort_values(["proxy_params", "kl"], ignore_index=True)
+    return predicted.assign(measured_lo=means["gold_lo"], measured_hi=means["gold_hi"])
 
 
 def own_alphas(run: RunFolder) -> pd.DataFrame | None:

@@ -157,6 +157,16 @@ def test_extrapolation_never_sees_what_lies_beyond_the_cut(tables: Tables) -> No
         np.testing.assert_array_equal(one, other)
 
 
+def test_a_forecast_is_drawn_with_its_interval(tables: Tables) -> None:
+    means, _, _ = tables
+    bands = means[["proxy_params", "kl"]].assign(gold_lo=-0.125, gold_hi=3.0)
+    figure = gold_fits.figure_extrapolation(means, bands)
+    for axes, size in zip(figure.axes, SIZES, strict=False):
+        measured, forecast = (path.vertices for one in axes.collections for path in one.get_paths())
+        assert set(forecast[:, 1]) == {-0.125, 3.0} and 3.0 not in measured[:, 1]
+        assert set(means.loc[means["proxy_params"] == size, "kl"]) == set(forecast[:, 0])
+
+
 def drawn_texts(figure: Figure) -> dict[str, Bbox]:
     """The box of every text that is really drawn (ticks beyond the axes are not), in pixels."""
     seen, draw = [], Text.draw

@@ -1,12 +1,16 @@
 """The figures of the scaling laws show the law, the fits and what was left out."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from analysis.simulated_curves import KL
+from analysis.synthetic_folder import SIZES as FOLDER_SIZES
+from analysis.synthetic_folder import write_folder
 from analysis.test_scaling import SIZES, noisy
+from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -16,8 +20,9 @@ from synthetic_rm.analysis.curves import SettingCurves
 from synthetic_rm.analysis.figures.scaling import PANELS, figure_left_out, figure_scaling
 from synthetic_rm.analysis.figures.style import size_colors
 from synthetic_rm.analysis.left_out import leave_one_out
+from synthetic_rm.analysis.run_folder import load_run_folder
 from synthetic_rm.analysis.scaling import ScalingLaw, fit_scaling_law, proxy_size
-from synthetic_rm.analysis.scaling_section import error_table, law_table
+from synthetic_rm.analysis.scaling_section import error_table, law_table, left_out_of
 from synthetic_rm.errors import InputError
 
 
@@ -71,12 +76,19 @@ def test_the_line_is_the_law(law: ScalingLaw, fits: pd.DataFrame) -> None:
     assert "a size to be trained" in words_of(figure) and "nats" in words_of(figure)
 
 
-def test_measured_peaks_are_crosses_unless_they_lie_at_the_end(law: ScalingLaw, fits: pd.DataFrame) -> None:
-    overopt = pd.DataFrame({"proxy_params": SIZES, "peak_kl": [2.0, 3, 4, 7, 7], "peak_gold": 0.5, "last_kl": 7.0})
-    for axes, name in zip(figure_scaling(law, fits, overopt).axes[2:], ("peak_kl", "peak_gold"), strict=True):
+def test_measured_peaks_are_crosses_with_intervals_unless_they_lie_at_the_end(
+    law: ScalingLaw, fits: pd.DataFrame
+) -> None:
+    measured = pd.DataFrame({"proxy_params": SIZES, "peak_kl": [2.0, 3, 4, 7, 7], "peak_gold": 0.5, "last_kl": 7.0})
+    for name in ("peak_kl", "peak_gold"):
+        measured[f"{name}_lo"], measured[f"{name}_hi"] = measured[name] - 0.25, measured[name] + 0.125
+    for axes, name in zip(figure_scaling(law, fits, measured).axes[2:], ("peak_kl", "peak_gold"), strict=True):
         crosses = next(line for line in axes.get_lines() if line.get_marker() == "x")
-        np.testing.assert_array_equal(crosses.get_xdata(), SIZES[:3])
-        np.testing.assert_array_equal(crosses.get_ydata(), overopt[name][:3])
+        np.testing.assert_allclose(crosses.get_xdata(), np.array(SIZES[:3]) / 1.12)
+        np.testing.assert_array_equal(crosses.get_ydata(), measured[name][:3])
+        bars = next(one for one in axes.collections if isinstance(one, LineCollection))
+        expected = [[[x, y - 0.25], [x, y + 0.125]] for x, y in zip(*crosses.get_data(), strict=True)]
+        np.testing.assert_allclose(bars.get_segments(), expected)
 
 
 def test_alphas_fitted_freely_are_diamonds_within_the_panel(law: ScalingLaw, fits: pd.DataFrame) -> None:
@@ -91,6 +103,7 @@ def test_alphas_fitted_freely_are_diamonds_within_the_panel(law: ScalingLaw, fit
 
 def test_panels_of_sizes_left_out_show_measured_and_predicted(entries: list[SettingCurves]) -> None:
     table = leave_one_out(entries, "bon", num_resamples=50, rng=np.random.default_rng(0))
+    table = table.assign(measured_lo=table["measured"] - 0.1, measured_hi=table["measured"] + 0.2)
     figure = figure_left_out(table)
     shown = [axes for axes in figure.axes if axes.axison]
     assert [axes.get_title(loc="left") for axes in shown] == [
@@ -101,8 +114,19 @@ def test_panels_of_sizes_left_out_show_measured_and_predicted(entries: list[Sett
         drawn = [line.get_ydata() for line in axes.get_lines()]
         assert any(np.array_equal(mine["measured"], one) for one in drawn)
         assert any(np.array_equal(mine["gold"], one) for one in drawn)
+        bands = [path.vertices[:, 1] for one in axes.collections for path in one.get_paths()]
+        assert all(set(mine[["measured_lo", "measured_hi"]].to_numpy().ravel()) <= set(band) for band in bands[1:])
+        assert len(bands) == 2 and set(mine["gold_hi"]) <= set(bands[0])
         low, high = axes.get_ylim()
         assert low < mine[["measured", "gold"]].min(axis=None) and high > mine[["measured", "gold"]].max(axis=None)
+
+
+def test_what_was_measured_lies_in_its_own_interval(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, sizes=FOLDER_SIZES[:4], seeds=3, prompts=8, points=8, failed=0)
+    told = left_out_of(load_run_folder(folder))
+    assert told is not None and len(told) == 4 * told["kl"].nunique()
+    beyond = told[told["kl"] > 0]
+    assert (beyond["measured_lo"] < beyond["measured"]).all() and (beyond["measured"] < beyond["measured_hi"]).all()
 
 
 def test_tables_tell_every_size(law: ScalingLaw, fits: pd.DataFrame, entries: list[SettingCurves]) -> None:

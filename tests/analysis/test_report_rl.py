@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from analysis.synthetic_folder import SIZES, add_rl, write_folder
 
+from synthetic_rm.analysis.curve_intervals import mean_over_runs
 from synthetic_rm.analysis.curves import mean_curves, overoptimization
 from synthetic_rm.analysis.figures.proxy_scores import figure_proxy_scores
 from synthetic_rm.analysis.figures.rl import REACH, figure_both, figure_clipped, figure_kl_steps
@@ -114,6 +115,16 @@ def test_the_mean_over_runs_ends_where_the_first_of_them_does(parts: list[RunFol
     assert len(bold.get_xdata()) == 30
     for step, mean in zip(*bold.get_data(), strict=True):
         assert mean == pytest.approx(np.mean([steps[step] for steps in thin]))
+
+
+def test_the_mean_over_runs_has_a_band_over_runs(parts: list[RunFolder]) -> None:
+    history = parts[1].history
+    history = history.assign(kl=history["kl"] * (1 + 0.1 * history["proxy_seed"]))
+    bands = figure_kl_steps(history, method="ppo", level=0.9).axes[0].collections
+    assert len(bands) == history["proxy_params"].nunique()
+    told = mean_over_runs(history[history["proxy_params"] == history["proxy_params"].min()], "kl", 0.9)
+    drawn = bands[0].get_paths()[0].vertices
+    assert {*told["lo"], *told["hi"]} <= set(drawn[:, 1]) and (told["lo"] < told["hi"]).iloc[1:].all()
 
 
 def test_clipping_is_a_running_mean_of_each_run(parts: list[RunFolder]) -> None:

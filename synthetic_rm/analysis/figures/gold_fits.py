@@ -71,11 +71,13 @@ def figure_coefficients(
 @house_style()
 def figure_extrapolation(
     mean_curves: pd.DataFrame,
+    bands: pd.DataFrame | None = None,
     *,
     cut: float = 6.0,
     form: str = "bon",
     rivals: Sequence[str] = ("rl", "log1p"),
     sizes: Sequence[int] | None = None,
+    level: float = 0.95,
     columns: int = 1,
 ) -> Figure:
     """Gold fits made on KL <= `cut` only, drawn on beyond it against what was measured; one panel a size.
@@ -84,10 +86,12 @@ def figure_extrapolation(
 
     Args:
         mean_curves: as for `figure_1a`.
+        bands: intervals of the forecast by `form`, as `forecast_bands` gives them.
         cut: nats; the points up to it are fitted.
         form: name of the form in question, drawn in colour.
         rivals: names of the forms it is compared with, thin and grey.
         sizes: every proxy size of the report (colours).
+        level: of the intervals in the tables.
         columns: width of the figure in columns of a paper.
     Raises:
         InputError: as `figure_1a`, an unknown form, or too few points up to `cut`.
@@ -106,6 +110,9 @@ def figure_extrapolation(
         axes.fill_between(curve["kl"], curve["gold_lo"], curve["gold_hi"], color=color, alpha=0.15, lw=0)
         axes.plot(curve["kl"], curve["gold"], "o", color=color, markersize=2.2, markeredgewidth=0)
         axes.set_ylim(axes.get_ylim())
+        if bands is not None:
+            band = bands[bands["proxy_params"] == size]
+            axes.fill_between(band["kl"], band["gold_lo"], band["gold_hi"], color="#777777", alpha=0.2, lw=0, zorder=0)
         for name, dash in dashes.items():
             fit = fit_curve(seen["kl"].to_numpy(), seen["gold"].to_numpy(), name)
             style = {"color": darker(color), "linewidth": 1.1} if name == form else {"color": MUTED, "linewidth": 0.7}
@@ -120,5 +127,9 @@ def figure_extrapolation(
                for name, dash in dashes.items()]  # fmt: skip
     labels = [FORMULAS.get(name, name) for name in dashes]
     figure.legend(handles, labels, loc="outside upper center", ncols=3, handlelength=2.4, columnspacing=1.2)
-    note_below(figure, f"lines are fitted on KL ≤ {cut:g} only, left of the dotted line")
+    note_below(
+        figure,
+        f"lines are fitted on KL ≤ {cut:g} only, left of the dotted line · {percent(level)} intervals: coloured of "
+        "what was measured, grey of the forecast",
+    )
     return figure

@@ -11,6 +11,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from synthetic_rm.analysis.curve_intervals import mean_over_runs
 from synthetic_rm.analysis.figures.best_of_n import GOLD_LABEL, proxy_band, zero_line
 from synthetic_rm.analysis.figures.style import (
     MUTED,
@@ -125,7 +126,7 @@ def gap_panels(gaps: pd.DataFrame, series: Lines, *, title: str, note: str = "",
 
 @house_style()
 def step_panels(history: pd.DataFrame, series: Lines, *, method: str, title: str, values: Iterable[float] = (),
-                lost: int = 0) -> Figure:  # fmt: skip
+                lost: int = 0, level: float = 0.95) -> Figure:  # fmt: skip
     """KL of the training rollouts against iterations: a thin line for each run, a thick one for their mean.
 
     The mean ends with the first of its runs.
@@ -135,6 +136,7 @@ def step_panels(history: pd.DataFrame, series: Lines, *, method: str, title: str
         series, title, values: as for `score_panels`.
         method: of RL, as people write it.
         lost: number of runs that are left out.
+        level: of the means' intervals, over runs.
     Raises:
         InputError: `history` has no rows.
     """
@@ -143,16 +145,17 @@ def step_panels(history: pd.DataFrame, series: Lines, *, method: str, title: str
         runs = [run.sort_values("step") for _, run in rows.groupby("run", sort=True)]
         for run in runs:
             axes.plot(run["step"], run["kl"], color=color, linewidth=0.6, alpha=0.6)
-        shortest = min(len(run) for run in runs)
-        mean = np.mean([run["kl"].to_numpy()[:shortest] for run in runs], axis=0)
-        axes.plot(runs[0]["step"].to_numpy()[:shortest], mean, color=color, linewidth=1.8)
+        mean = mean_over_runs(rows, "kl", level)
+        axes.fill_between(mean["step"], mean["lo"], mean["hi"], color=color, alpha=0.17, lw=0)
+        axes.plot(mean["step"], mean["mean"], color=color, linewidth=1.8)
     for axes in figure.axes:
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
         axes.set_xlabel(f"{method} iterations")
     figure.axes[0].set_ylabel("KL from the policy's own start (nats)")
     runs_lost = f"{lost or 'no'} {'run' if lost == 1 else 'runs'} left out (failed or not finite)"
-    _note(figure, "thin: a run on its training prompts; thick: the mean until the first run ends", runs_lost)
+    told = f"thick: the mean until the first run ends, shade: its {percent(level)} interval over runs"
+    _note(figure, f"thin: a run on its training prompts; {told}", runs_lost)
     return figure
 
 

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from synthetic_rm.analysis.curve_intervals import mean_over_runs
 from synthetic_rm.analysis.figures.best_of_n import GOLD_LABEL, colors_of, curve_of, hold_lines, legend_below, zero_line
 from synthetic_rm.analysis.figures.style import MUTED, house_style, new_figure, note_below, percent, size_legend
 from synthetic_rm.errors import require
@@ -15,7 +16,7 @@ from synthetic_rm.errors import require
 NAMES = {"best_of_n": "best-of-n", "ppo": "PPO", "rloo": "RLOO", "grpo": "GRPO", "dr_grpo": "Dr. GRPO"}
 """of optimizers, as people write them"""
 BEST_OF_N_DASH = (0, (1, 1.1))
-MEANS = "thin: a run · bold: mean until the first run ends"
+MEANS = "thin: a run · bold: mean until the first run ends, shade: its {} interval over runs"
 REACH = 1.6
 """times the largest proxy score of best-of-n: as far as RL is drawn beside it"""
 
@@ -76,7 +77,12 @@ def figure_both(
 
 @house_style()
 def figure_kl_steps(
-    history: pd.DataFrame, *, method: str, sizes: Sequence[int] | None = None, columns: int = 1
+    history: pd.DataFrame,
+    *,
+    method: str,
+    sizes: Sequence[int] | None = None,
+    level: float = 0.95,
+    columns: int = 1,
 ) -> Figure:
     """KL of the training rollouts against iterations, a thin line per run and a bold mean per proxy size.
 
@@ -87,20 +93,27 @@ def figure_kl_steps(
         history: run, proxy_params, step, kl, status: a row per iteration.
         method: the RL method's name in `NAMES`.
         sizes: every proxy size of the report (colours).
+        level: of the means' intervals.
         columns: width of the figure in columns of a paper.
     Raises:
         InputError: `history` has no rows.
     """
-    figure, axes, lost = _history_figure(history, "kl", method, sizes, columns)
+    figure, axes, lost = _history_figure(history, "kl", method, sizes, level, columns)
     axes.set_ylabel("KL from the reference policy (nats)")
     axes.set_title("KL against iteration", loc="left")
-    note_below(figure, f"on the training prompts · {MEANS} · {lost}")
+    note_below(figure, f"on the training prompts · {MEANS.format(percent(level))} · {lost}")
     return figure
 
 
 @house_style()
 def figure_clipped(
-    history: pd.DataFrame, *, method: str, sizes: Sequence[int] | None = None, window: int = 5, columns: int = 1
+    history: pd.DataFrame,
+    *,
+    method: str,
+    sizes: Sequence[int] | None = None,
+    window: int = 5,
+    level: float = 0.95,
+    columns: int = 1,
 ) -> Figure:
     """Share of the tokens whose ratio was beyond the clip, against iterations: lines as in `figure_kl_steps`.
 
@@ -108,7 +121,7 @@ def figure_clipped(
 
     Args:
         history: run, proxy_params, step, clip_fraction, status: a row per iteration.
-        method, sizes, columns: as for `figure_kl_steps`.
+        method, sizes, level, columns: as for `figure_kl_steps`.
         window: iterations.
     Raises:
         InputError: `history` has no rows.
@@ -116,15 +129,15 @@ def figure_clipped(
     smooth = history.sort_values(["run", "step"], kind="stable")
     means = smooth.groupby("run", sort=False)["clip_fraction"].rolling(window, min_periods=1).mean()
     smooth = smooth.assign(clip_fraction=means.to_numpy())
-    figure, axes, lost = _history_figure(smooth, "clip_fraction", method, sizes, columns)
+    figure, axes, lost = _history_figure(smooth, "clip_fraction", method, sizes, level, columns)
     axes.set_ylabel("share of tokens beyond the clip")
     axes.set_title("Clipping against iteration", loc="left")
-    note_below(figure, f"running means over {window} iterations · {MEANS} · {lost}")
+    note_below(figure, f"running means over {window} iterations · {MEANS.format(percent(level))} · {lost}")
     return figure
 
 
-def _history_figure(history: pd.DataFrame, column: str, method: str, sizes: Sequence[int] | None, columns: int
-                    ) -> tuple[Figure, Axes, str]:  # fmt: skip
+def _history_figure(history: pd.DataFrame, column: str, method: str, sizes: Sequence[int] | None, level: float,
+                    columns: int) -> tuple[Figure, Axes, str]:  # fmt: skip
     """A column of the history against iterations, and in words how many runs were lost."""
     require(len(history) > 0, "nothing to draw: the history has no rows")
     colors = colors_of(history.drop_duplicates("proxy_params"), sizes, ("proxy_params",))
@@ -132,13 +145,12 @@ def _history_figure(history: pd.DataFrame, column: str, method: str, sizes: Sequ
     ordered = history.sort_values("step")
     for run, rows in ordered.groupby("run", sort=False):
         _line(axes, rows, column, colors[int(rows["proxy_params"].iloc[0])], str(run))
-    finite = ordered[np.isfinite(ordered[column])]
-    for size, rows in finite.groupby("proxy_params"):
-        shortest = rows.groupby("run")["step"].max().min()
-        mean = rows[rows["step"] <= shortest].groupby("step")[column].mean()
-        axes.plot(mean.index, mean, color=colors[int(str(size))], linewidth=1.8, zorder=4, label="mean")
+    for size, rows in ordered.groupby("proxy_params"):
+        mean, color = mean_over_runs(rows, column, level), colors[int(str(size))]
+        axes.fill_between(mean["step"], mean["lo"], mean["hi"], color=color, alpha=0.15, lw=0, zorder=3)
+        axes.plot(mean["step"], mean["mean"], color=color, linewidth=1.8, zorder=4, label="mean")
     axes.set_xlim(left=0)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.05 * float(ordered.loc[np.isfinite(ordered[column]), column].max()))
     axes.set_xlabel(f"{NAMES.get(method, method)} iterations")
     size_legend(figure, colors)
     lost = int((history.groupby("run")["status"].first() != "ok").sum())

@@ -23,6 +23,8 @@ from synthetic_rm.analysis.figures.style import (
 from synthetic_rm.analysis.scaling import ScalingLaw
 from synthetic_rm.errors import require
 
+BESIDE = 1.12
+"""of a size: where what is measured otherwise stands"""
 PANELS = {
     "alpha": "α",
     "beta": "β",
@@ -35,7 +37,7 @@ PANELS = {
 def figure_scaling(
     law: ScalingLaw,
     fits: pd.DataFrame,
-    overopt: pd.DataFrame | None = None,
+    measured: pd.DataFrame | None = None,
     *,
     own: pd.DataFrame | None = None,
     sizes: Sequence[int] | None = None,
@@ -46,12 +48,13 @@ def figure_scaling(
     The paper's Figs. 3 and 12. Points with bars are the fits of single sizes with their intervals, open where no peak
     is identified within the data; the line is the law, dark its own interval, light that of a size to be trained. The
     peaks' axes end a little beyond the largest KL measured at every size, the dotted line. Crosses are the highest
-    points of the measured mean curves, where these do not lie at the end. Faint diamonds are alphas fitted freely.
+    points of the measured mean curves with their intervals, where these do not lie at the end. Faint diamonds are
+    alphas fitted freely.
 
     Args:
         law: of the fits.
         fits: proxy_params, identified, and alpha, beta, peak_kl, peak_gold, each with _lo and _hi.
-        overopt: proxy_params, peak_kl, peak_gold, last_kl, as `overoptimization` gives them.
+        measured: the table of `highest_points`.
         own: proxy_params, alpha, alpha_lo, alpha_hi of each size fitted by itself, where the law has one alpha for all.
         sizes: every proxy size of the report (colours).
         columns: width of the figure in columns of a paper.
@@ -74,9 +77,11 @@ def figure_scaling(
             _free_alphas(axes, freely, colors)
         for _, row in fits.iterrows():
             _point(axes, row, name, colors[int(row["proxy_params"])], top)
-        if overopt is not None and name.startswith("peak"):
-            inner = overopt[overopt["peak_kl"] < overopt["last_kl"]]
-            axes.plot(inner["proxy_params"], inner[name], "x", color="black", markersize=4, zorder=6)
+        if measured is not None and name.startswith("peak"):
+            inner = measured[measured["peak_kl"] < measured["last_kl"]]
+            places = inner["proxy_params"] / BESIDE
+            axes.vlines(places, inner[f"{name}_lo"], inner[f"{name}_hi"], color="black", linewidth=0.7)
+            axes.plot(places, inner[name], "x", color="black", markersize=4, zorder=6)
         params_axis(axes, law.sizes)
         axes.set_ylabel(COEFFICIENT_LABELS[law.form].get(name, label))
     note_below(
@@ -109,7 +114,7 @@ def _limit(axes: Axes, name: str, law: ScalingLaw, fits: pd.DataFrame) -> float:
 def _free_alphas(axes: Axes, own: pd.DataFrame, colors: dict[int, str]) -> None:
     """Beside the common alpha, a little to the right of it."""
     for _, row in own.iterrows():
-        place, color = 1.12 * float(row["proxy_params"]), colors[int(row["proxy_params"])]
+        place, color = BESIDE * float(row["proxy_params"]), colors[int(row["proxy_params"])]
         axes.plot([place] * 2, [row["alpha_lo"], row["alpha_hi"]], color=color, linewidth=1.0, alpha=0.6)
         axes.plot(place, row["alpha"], "D", color=color, markersize=4.0, markeredgewidth=0, alpha=0.75, zorder=4)
 
@@ -142,7 +147,7 @@ def figure_left_out(
     """Gold of every size as measured (dots) and as predicted by the law of all other sizes (line, shade).
 
     Args:
-        predicted: the table of `leave_one_out`.
+        predicted: the table of `leave_one_out`, and measured_lo, measured_hi where they are known.
         sizes: every proxy size of the report (colours).
         level: of the intervals in the table.
         form: of the law.
@@ -162,6 +167,9 @@ def figure_left_out(
         axes, table = panels[place], predicted[predicted["proxy_params"] == size].sort_values("kl")
         axes.fill_between(table["kl"], table["gold_lo"], table["gold_hi"], color="#777777", alpha=0.18, lw=0)
         axes.plot(table["kl"], table["gold"], color="black", linewidth=1.0)
+        if "measured_lo" in table:
+            band = (table["measured_lo"], table["measured_hi"])
+            axes.fill_between(table["kl"], *band, color=colors[size], alpha=0.2, lw=0)
         axes.plot(table["kl"], table["measured"], "o", color=colors[size], markersize=2.4, markeredgewidth=0)
         axes.axhline(0, color="#bbbbbb", linewidth=0.6, zorder=0)
         title = f"{human_count(size)}{', law extended' if bool(table['outside'].iloc[0]) else ''}"
@@ -177,7 +185,7 @@ def figure_left_out(
     figure.supylabel(GOLD_LABEL, fontsize=8)
     note_below(
         figure,
-        f"dots: measured · line: {FORMULAS.get(form, form)} with α and β from lines through all other sizes · shade: "
-        f"{percent(level)} interval of a size to be trained",
+        f"dots: measured · line: {FORMULAS.get(form, form)} with α and β from lines through all other sizes · "
+        f"{percent(level)} intervals: coloured of what was measured, grey of a size to be trained",
     )
     return figure
