@@ -29,8 +29,8 @@ FIGURES = {
     "reference policy, on a square-root axis. Thin lines are the fits to gold, shades {level} intervals over "
     "proxy seeds and prompts together.",
     "figure_gold": "The same gold curves without the proxies, so that rise and fall can be read.",
-    "figure_extrapolation": "Gold fits made on KL ≤ {cut:g} nats alone, drawn on beyond with {level} intervals, against "
-    "what was measured there; one panel for each proxy size.",
+    "figure_extrapolation": "Gold fits made on KL ≤ {cut:g} nats alone, drawn on beyond with {level} intervals, "
+    "against what was measured there; one panel for each proxy size.",
     "figure_coefficients": "Coefficients of the gold fit against the number of parameters of the proxy.",
     "figure_proxy_vs_gold": "Gold score against proxy score along the optimization.",
     "figure_proxy_scores": "Proxy score against distance, beside straight lines (the paper’s Fig. 20).",
