@@ -30,6 +30,8 @@ from synthetic_rm.types import Network, Params
 from synthetic_rm.weights import load_arrays, save_arrays, save_params
 
 METHODS = {method.name: method for method in (PPO, RLOO, GRPO, DR_GRPO)}
+OF_VALUES = ("value_learning_rate", "value_start", "value_clip", "gae_lambda", "gamma")
+"""settings that change nothing where the method has no value function"""
 Arrays = dict[str, np.ndarray]
 
 
@@ -90,8 +92,9 @@ def optimized(simulation: Simulation) -> list[RLGroup]:
 
 def _optimized_group(simulation: Simulation, group: ProxyGroup, bar: Bar) -> RLGroup:
     settings = simulation.settings
+    unused = {"table_prompts"} if METHODS[str(settings.rl.method)].has_value else {"table_prompts", *OF_VALUES}
     config = {
-        **{key: value for key, value in asdict(settings.rl).items() if key != "table_prompts"},
+        **{key: value for key, value in asdict(settings.rl).items() if key not in unused},
         "held_out": [settings.best_of_n.prompts, settings.best_of_n.seed],
         "dtype": settings.runtime.dtype,
     }

@@ -249,5 +249,7 @@ def _tell(simulation: Simulation, runs: list[Row]) -> None:
         kl, steps = (np.mean([row[name] for row in sound]) for name in ("last_kl", "steps"))
         told.append(f"KL {kl:.1f} after {steps:.0f} iterations (mean of {len(sound)} runs)")
     lost = len(runs) - len(sound)
+    undone = sum(row["undone"] for row in runs)
+    told += [f"({undone} went too far and were taken again at half the rate)"] if undone else []
     told += [f"({lost} failed or not finite)"] if lost else []
     simulation.reporter.say(" ".join(told))

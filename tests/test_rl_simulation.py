@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
-from tiny_world import ORIGIN, SIZE, Made, simulation, tiny_world
+from tiny_world import ORIGIN, RL, SIZE, Made, simulation, tiny_world
 
 from synthetic_rm.optimizers.rl import Metrics
 from synthetic_rm.progress import Bar
@@ -17,22 +17,6 @@ from synthetic_rm.rl_simulation import RLGroup, optimized, run_seeds
 from synthetic_rm.rl_tables import rl_tables
 from synthetic_rm.simulation import Simulation
 from synthetic_rm.store import Store
-
-RL: dict[str, Any] = {
-    "rl.method": "ppo",
-    "rl.proxy_seeds": 2,
-    "rl.prompts": 8,
-    "rl.samples": 2,
-    "rl.minibatches": 2,
-    "rl.learning_rate": 0.01,
-    "rl.warmup": 0.0,
-    "rl.kl_budget": 1.5,
-    "rl.spacing": 0.25,
-    "rl.max_steps": 30,
-    "rl.measure_every": 10,
-    "rl.measure_samples": 4,
-    "rl.table_prompts": 2,
-}
 
 
 @pytest.fixture(scope="module")

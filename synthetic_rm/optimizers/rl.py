@@ -117,6 +117,7 @@ class Metrics(NamedTuple):
     """k3 estimate of KL(old || new) per token, mean over updates"""
     loss: Array
     value_loss: Array
+    """0 without a value function"""
     explained_variance: Array
-    """of the returns by the value function, before its updates"""
+    """of the returns by the value function, before its updates; nan without one"""
     gradient_norm: Array

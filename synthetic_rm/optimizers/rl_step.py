@@ -16,7 +16,7 @@ import optax
 from synthetic_rm.devices import everywhere, share_parameters, split
 from synthetic_rm.losses import token_loss
 from synthetic_rm.optimizers.rl import Batch, Hyper, Learner, Metrics, Program, RLState
-from synthetic_rm.optimizers.rollout import roll_out, summarise, token_values
+from synthetic_rm.optimizers.rollout import Rollout, roll_out, summarise, token_values
 from synthetic_rm.policies import response_logits, response_mask
 from synthetic_rm.policy_losses import clipped_value_loss, token_mean
 from synthetic_rm.token_kl import k3
@@ -143,7 +143,7 @@ def iteration(
         update_kl=update_kl.mean(),
         loss=loss.mean(),
         value_loss=value_loss.mean(),
-        explained_variance=_explained_variance(rollout.values, returns, rollout.mask),
+        explained_variance=_explained_variance(program, rollout, returns),
         gradient_norm=norm.mean(),
     )
     finite = jnp.isfinite(jnp.stack([metrics.kl, metrics.proxy, metrics.loss, metrics.value_loss])).all()
@@ -162,8 +162,11 @@ def iteration(
     return kept._replace(step=step.astype(jnp.int32), alive=alive), metrics
 
 
-def _explained_variance(values: Array, returns: Array, mask: Array) -> Array:
-    """1 - Var(returns - values) / Var(returns) over response tokens."""
+def _explained_variance(program: Program, rollout: Rollout, returns: Array) -> Array:
+    """1 - Var(returns - values) / Var(returns) over response tokens; nan without a value function."""
+    if program.value_network is None:
+        return jnp.float32(jnp.nan)
+    values, mask = rollout.values, rollout.mask
 
     def variance(x: Array) -> Array:
         return token_mean((x - token_mean(x, mask)) ** 2, mask)

@@ -27,7 +27,7 @@ from synthetic_rm.optimizers.ppo import PPO
 from synthetic_rm.optimizers.reinforce import RLOO
 from synthetic_rm.optimizers.rl import Hyper, Method
 from synthetic_rm.optimizers.rl_run import COLLAPSED, Course, Lane, LaneResult, optimize
-from synthetic_rm.optimizers.rl_step import run_chunk
+from synthetic_rm.optimizers.rl_step import init_state, run_chunk
 from synthetic_rm.rewards.neural import init_reward, neural_reward
 from synthetic_rm.training.supervised import TokenRows
 from synthetic_rm.types import Params, RewardModel, Shape
@@ -231,6 +231,36 @@ def test_the_value_function_learns_what_will_come() -> None:
         r.history.explained_variance for r in run(lanes, course=COURSE._replace(max_steps=80)).results
     )
     assert learnt[-5:].mean() > 0.35 > 0.0 > not_learnt.mean()
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
+def test_without_a_value_function_its_explained_variance_is_no_number(method: Method) -> None:
+    history = run([lane(0, method)], method, COURSE._replace(max_steps=2)).results[0].history
+    assert (np.isfinite(history.explained_variance) == method.has_value).all()
+    assert (history.value_loss != 0).all() if method.has_value else (history.value_loss == 0).all()
+
+
+def test_warm_up_begins_at_its_share_of_the_rate() -> None:
+    """Adam's first updates are in proportion to the rate, which is so small here that they add up."""
+    course = COURSE._replace(max_steps=2)
+    whole, quarter = (
+        run([lane(0, RLOO, learning_rate=1e-5, warmup=warmup)], RLOO, course).results[0].params["table"] - start
+        for start in (reference()["table"],)
+        for warmup in (0.0, 4.0)
+    )
+    assert np.abs(whole).max() > 1e-6
+    np.testing.assert_allclose(4 * quarter, whole, atol=0.05 * np.abs(whole).max())
+
+
+def test_the_state_is_given_away_to_a_chunk() -> None:
+    """Its buffers become those of the next state: a run holds one state and not two."""
+    made, one = program(RLOO), lane(0, RLOO)
+    state, numbers, proxies = jax.tree.map(
+        lambda x: jnp.asarray(x)[None], (init_state(reference(), None, one.key, 0.0), one.hyper, one.proxy)
+    )
+    limits = (jnp.ones(1, bool), jnp.full(1, jnp.inf), jnp.int32(1))
+    run_chunk(state, numbers, proxies, *limits, reference(), jnp.asarray(PROMPTS), None, program=made, size=1)
+    assert all(x.is_deleted() for x in jax.tree.leaves(state))
 
 
 def test_a_proxy_of_another_vocabulary_is_refused_on_one_line() -> None:
