@@ -22,6 +22,7 @@ from synthetic_rm.environments.reviews import ratings
 from synthetic_rm.environments.reviews.ratings import COLUMNS, DATA_SHA256, load_snippets
 from synthetic_rm.provenance import file_digest
 from synthetic_rm.settings import RELEASES, Settings
+from synthetic_rm.store import progress_of
 from synthetic_rm.weights import save_params
 
 
@@ -207,7 +208,16 @@ HARM: dict[str, tuple[Callable[[Path], object], str]] = {
     "other key": (rewritten(lambda told: told | {"key": "0" * 64}), "holds key 0000"),
     "outside": (rewritten(lambda told: told | {"files": {"../../../mine.tsv": [1, "0"]}}), "not in its folder"),
     "a file": (lambda stage: shutil.rmtree(stage) or stage.write_text("mine"), "manifest.json"),
+    "other checkpoints": (lambda stage: _begun_by_another(stage), "holds the work of key 0000"),
 }
+
+
+def _begun_by_another(stage: Path) -> None:
+    """Checkpoints of a stage of another key lie where those of this one would."""
+    shutil.rmtree(stage)
+    progress = progress_of(stage)
+    progress.mkdir()
+    (progress / "stage.json").write_text(json.dumps({"key": "0" * 64}))
 
 
 def _flipped(stage: Path) -> bytes:
