@@ -19,12 +19,14 @@ from omegaconf.errors import OmegaConfBaseException
 from synthetic_rm.errors import InputError, require
 from synthetic_rm.runtime import prepare, processors
 from synthetic_rm.settings import RuntimeSettings, Settings
-from synthetic_rm.sweep import begin, for_each, point_name, settings_of_point
+from synthetic_rm.sweep import begin, for_each, point_name, settings_of_point, spare_the_others
 
 ERRORS = (HydraException, OmegaConfBaseException)
 """What Hydra raises for input it cannot use."""
 SHARING = ("BasicLauncher", "RayLauncher")
 """launchers whose processes run more than one point"""
+APART = ("LocalLauncher", "SlurmLauncher", "RayLauncher")
+"""launchers whose points run in other processes"""
 PACKAGES = {"submitit_local": "submitit", "submitit_slurm": "submitit", "ray": "ray"}
 """extras that bring a launcher"""
 NOT_SWEPT = ("output", "store", "fail_fast")
@@ -142,6 +144,8 @@ class Sweep(Callback):
             asked = for_each(named, lambda overrides: composed(config_name, overrides))
             _prepare_here(asked, launcher)
             Sweep.points = _checked(asked, here=launcher == "BasicLauncher")
+            if launcher in APART:
+                spare_the_others(launcher)
             if launcher == "LocalLauncher" and config.hydra.sweeper.max_batch_size is None:
                 threads = max(settings.runtime.threads for settings in asked.values())
                 config.hydra.sweeper.max_batch_size = max(1, processors() // threads) if threads else 1

@@ -10,18 +10,20 @@ in other processes and on other machines.
 import json
 import os
 import re
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from types import SimpleNamespace
+from typing import Any, TypeVar
 
 import pandas as pd
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from synthetic_rm.entry import TRACEBACK, traceback_kept
+from synthetic_rm.entry import TRACEBACK, printable, traceback_kept
 from synthetic_rm.errors import InputError, RunError, require
 from synthetic_rm.files import write_atomic, write_table
 from synthetic_rm.provenance import digest
@@ -30,6 +32,8 @@ from synthetic_rm.settings import Settings
 STATUS, STOP = "status.json", ".stop"
 LONGEST = 120
 """characters of a folder's name"""
+NOTHING = SimpleNamespace(return_value=None)
+"""what Hydra hears of a point that ended without a result; its status is `lost`, or `not run`"""
 Run = Callable[[Settings], object]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -134,6 +138,35 @@ def _told(folder: Path, outcome: Outcome) -> Outcome:
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / STATUS, (json.dumps(asdict(outcome), indent=1) + "\n").encode())
     return outcome
+
+
+def spare_the_others(launcher: str) -> None:
+    """Let a launcher of Hydra begin and await all points where the process of one was killed, or never began.
+
+    Submitit's and Ray's both raise where they ask for the result of such a point, and then ask for no other.
+    """
+    if launcher == "RayLauncher":
+        import ray
+        from hydra_plugins.hydra_ray_launcher import _core
+
+        _core.ray = SimpleNamespace(**{**vars(ray), "get": _sparing(ray.get, ray.exceptions.RayError, NOTHING)})
+    else:
+        from submitit import Job
+        from submitit.core.utils import FailedJobError, UncompletedJobError
+
+        Job.results = _sparing(Job.results, (FailedJobError, UncompletedJobError), [NOTHING])
+
+
+def _sparing(ask: Callable[[Any], Any], errors: Any, nothing: Any) -> Callable[[Any], Any]:
+    def spared(of: Any) -> Any:
+        try:
+            return ask(of)
+        except errors as error:
+            told = " ".join(str(error).splitlines()[:2])
+            sys.stderr.write(printable(f"a point ended without a result: {told} ({type(error).__name__})") + "\n")
+            return nothing
+
+    return spared
 
 
 def outcomes(points: Mapping[str, Settings]) -> list[Outcome]:

@@ -20,7 +20,7 @@ def sweep(tmp_path: Path, *words: str) -> tuple[int, str, pd.DataFrame]:
     """The command in a process of its own: exit code, what it told, and the index of the sweep."""
     asked = [sys.executable, str(ROOT / "experiments" / "run.py"), "-m", *words, f"output={tmp_path / 'out'}"]
     extra = {"HOME": str(tmp_path), "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "MPLBACKEND": "agg"}
-    extra["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    extra["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [*asked, f"store={tmp_path / 'store'}"], cwd=tmp_path, env=os.environ | extra, text=True, capture_output=True
     )
@@ -39,6 +39,15 @@ def test_points_run_in_processes_of_the_launcher(tmp_path: Path, launcher: str, 
         assert (Path(folder) / "report.html").exists() and folder in told
     cuts = [pd.read_csv(Path(folder) / "fits.csv")["held_out_rmse"].to_list() for folder in index["output"]]
     assert cuts[0] != cuts[1]
+
+
+@pytest.mark.parametrize(("launcher", "words"), [("submitit_local", ["hydra.sweeper.max_batch_size=1"]), ("ray", RAY)])
+def test_a_point_whose_process_is_killed_stops_no_other(tmp_path: Path, launcher: str, words: list[str]) -> None:
+    pytest.importorskip(f"hydra_plugins.hydra_{launcher.split('_')[0]}_launcher")
+    killed = "+hydra.callbacks.killed._target_=killed_point.Killed"
+    code, told, index = sweep(tmp_path, f"hydra/launcher={launcher}", *words, *TWO, killed)
+    assert code == 1 and list(index["status"]) == ["lost", "ok"], told
+    assert "Traceback" not in told
 
 
 def test_slurm_jobs_go_on_where_they_ran_out_of_time() -> None:

@@ -146,10 +146,13 @@ def test_every_imported_library_is_declared() -> None:
 
     runtime = declared(project["dependencies"])
     optional = {name: declared(extra) for name, extra in project["optional-dependencies"].items()}
-    trackers = optional["tensorboard"] | optional["wandb"] | optional["mlflow"]
+    extras = {
+        "synthetic_rm/trackers.py": ("tensorboard", "wandb", "mlflow"),
+        "synthetic_rm/sweep.py": ("submitit", "ray"),
+    }
     for path, tree in trees():
         allowed = runtime | (optional["benchmark"] if path.startswith("experiments/benchmarks/") else set())
-        allowed |= trackers if path == "synthetic_rm/trackers.py" else set()
+        allowed |= set().union(*(optional[extra] for extra in extras.get(path, ())))
         local = {file.stem for file in (ROOT / path).parent.glob("*.py")} | set(CODE)
         for library in imported_libraries(tree) - sys.stdlib_module_names - local:
             names = {canonical(name) for name in providers.get(library, [library])}
