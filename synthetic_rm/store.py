@@ -139,11 +139,12 @@ class Store:
 
     def _make(self, identity: Mapping[str, Any], path: Path, key: str, make: Make) -> None:
         """Make a stage whose lock is held, or leave its checkpoints and a record of how it failed."""
-        for left in leftovers(path):
-            shutil.rmtree(left, ignore_errors=True)
-        progress = progress_of(path)
+        progress, left = progress_of(path), leftovers(path)
+        begun = bool(left) or progress.exists() or failure_of(path).exists()
+        for folder in left:
+            shutil.rmtree(folder, ignore_errors=True)
         checkpoints = Checkpoints(progress, {**identity, "key": key}, self.checkpoint_seconds, self.reporter.say)
-        if progress.exists() and not checkpoints.written:
+        if begun and not checkpoints.written:
             checkpoints.say(f"{checkpoints.title} was begun and left no good checkpoint: it starts anew")
         scratch = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
         scratch.mkdir()

@@ -93,6 +93,8 @@ def test_a_stage_that_fails_leaves_the_record_of_it_and_blocks_nothing(
     assert told["error"] == " ".join(f"{type(error).__name__}: {error}".split()) and told["seconds"] >= 0
     made = get(tmp_path)
     assert not made.reused
+    anew = f"proxy {made.key[:8]} was begun and left no good checkpoint: it starts anew"
+    assert made.manifest["resumed"] == [anew] and "resumed" not in get(tmp_path / "other").manifest
     assert list(tmp_path.glob("proxy/*")) == [made.path] and record.name.startswith(made.path.name)
 
 

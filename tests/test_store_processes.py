@@ -11,7 +11,8 @@ from threading import Barrier
 import pytest
 from stored import Maker, get
 
-from synthetic_rm.store import Artifact
+from synthetic_rm.progress import Reporter
+from synthetic_rm.store import Artifact, Store
 
 PROCESS = """
 import json, os, sys, time
@@ -96,7 +97,11 @@ def test_what_a_killed_process_left_blocks_nothing_and_is_cleared(tmp_path: Path
     killed.communicate(timeout=120)
     assert killed.returncode == 9
     left = {p.name for p in (tmp_path / "proxy").iterdir()}
-    made = get(tmp_path, config={"size": 1}, parents=[])
+    reporter, told = Reporter(False), list[str]()
+    reporter.say = told.append  # type: ignore[method-assign]
+    made = Store(tmp_path, {}, reporter).get("proxy", {"size": 1}, [], Maker())
+    assert told == [f"proxy {made.key[:8]} was begun and left no good checkpoint: it starts anew"]
+    assert made.manifest["resumed"] == told
     assert len(left) == 2 and all(name.startswith(f".{made.key[:20]}") for name in left)  # its lock and its files
     assert not made.reused and (made.path / "params.bin").read_bytes() == Maker().content
     assert list((tmp_path / "proxy").iterdir()) == [made.path]
