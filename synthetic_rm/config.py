@@ -11,6 +11,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, OverrideParseException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
@@ -29,6 +30,8 @@ APART = ("LocalLauncher", "SlurmLauncher", "RayLauncher")
 """launchers whose points run in other processes"""
 PACKAGES = {"submitit_local": "submitit", "submitit_slurm": "submitit", "ray": "ray"}
 """extras that bring a launcher"""
+LOCAL_MINUTES = 1440
+"""that hydra/launcher=submitit_local gives a point before it is ended, to go on in another process; its own are 60"""
 NOT_SWEPT = ("output", "store", "fail_fast")
 
 
@@ -41,10 +44,16 @@ def _writable(node: Any) -> None:
 
 
 def register() -> None:
-    """Make `Settings` known to Hydra as the schema that every configuration is checked against."""
+    """Make known to Hydra: `Settings`, the schema that every configuration is checked against, and `LOCAL_MINUTES`."""
     schema = OmegaConf.structured(Settings)
     _writable(schema)
-    ConfigStore.instance().store(name="schema", node=schema)
+    known = ConfigStore.instance()
+    known.store(name="schema", node=schema)
+    Plugins.instance()  # those that are installed store configurations of their own
+    if "submitit_local.yaml" in known.list("hydra/launcher"):
+        local = known.load("hydra/launcher/submitit_local.yaml").node
+        local.timeout_min = LOCAL_MINUTES
+        known.store(group="hydra/launcher", name="submitit_local", node=local)
 
 
 def to_settings(config: DictConfig) -> Settings:

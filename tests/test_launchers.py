@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
 
 from synthetic_rm import config
 
@@ -50,14 +51,30 @@ def test_a_point_whose_process_is_killed_stops_no_other(tmp_path: Path, launcher
     assert "Traceback" not in told
 
 
-def test_slurm_jobs_go_on_where_they_ran_out_of_time() -> None:
-    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+def launcher_of(*words: str) -> DictConfig:
+    """What Hydra makes of these words for a launcher."""
     config.register()
     with initialize_config_dir(version_base="1.3", config_dir=str(ROOT / "conf")):
-        words = ["hydra/launcher=slurm", "hydra.launcher.partition=long", "output=somewhere"]
-        found = compose("config", words, return_hydra_config=True).hydra.launcher
+        composed = compose("config", [*words, "output=somewhere"], return_hydra_config=True)
+    launcher: DictConfig = composed.hydra.launcher
+    return launcher
+
+
+def test_slurm_jobs_go_on_where_they_ran_out_of_time() -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    found = launcher_of("hydra/launcher=slurm", "hydra.launcher.partition=long")
     assert found._target_.endswith(".SlurmLauncher") and found.partition == "long"
     assert found.max_num_timeout > 0 and 60 * found.timeout_min > found.signal_delay_s > 0
+
+
+def test_local_processes_have_the_hours_that_slurm_jobs_have() -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    found = launcher_of("hydra/launcher=submitit_local")
+    assert found._target_.endswith(".LocalLauncher")
+    assert found.timeout_min == launcher_of("hydra/launcher=slurm").timeout_min == config.LOCAL_MINUTES
+    assert launcher_of("hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5").timeout_min == 5
+    with pytest.raises(config.ERRORS, match="timeout_min"):
+        launcher_of("hydra/launcher=submitit_local", "hydra.launcher.timeout_min=long")
 
 
 @pytest.mark.parametrize("launcher", ["submitit_local", "submitit_slurm", "ray"])
