@@ -50,7 +50,7 @@ def redraw_analytic(folder: str | Path) -> Page:
         InputError: a table is missing or damaged, or lacks a run that another one has (`check_tables`).
     """
     path = Path(folder)
-    records = read_table(path / "records.csv", (*RECORD_COLUMNS, "provenance", "source", "series"))
+    records = _records(path)
     fits = read_table(path / "fits.csv", (*FIT_COLUMNS, "shape"))
     runs = read_table(path / "runs.csv", RUN_COLUMNS)
     require(not records.empty, f"{path / 'records.csv'}: has no rows")
@@ -83,6 +83,20 @@ def redraw_analytic(folder: str | Path) -> Page:
     )
     write_page(page)
     return page
+
+
+def analytic_figures_of(folder: str | Path) -> dict[str, Figure]:
+    """Every figure drawn from the tables in the folder, by name; nothing is written.
+
+    Raises:
+        InputError: a table is missing or damaged.
+    """
+    path = Path(folder)
+    return {name: figure for name, (figure, _) in _figures(path, _records(path)).items()}
+
+
+def _records(path: Path) -> pd.DataFrame:
+    return read_table(path / "records.csv", (*RECORD_COLUMNS, "provenance", "source", "series"))
 
 
 def _figures(path: Path, records: pd.DataFrame) -> dict[str, tuple[Figure, pd.DataFrame]]:

@@ -8,10 +8,7 @@ import pandas as pd
 import pytest
 from analysis.synthetic_folder import SIZES, write_folder
 
-from synthetic_rm.analysis.curves import mean_curves
-from synthetic_rm.analysis.figures.best_of_n import figure_1a
 from synthetic_rm.analysis.lineage import check_lineage, check_tables, runs_of
-from synthetic_rm.analysis.main_setting import main_setting
 from synthetic_rm.analysis.report import redraw
 from synthetic_rm.analysis.run_folder import RunFolder, load_run_folder
 from synthetic_rm.errors import InputError
@@ -53,24 +50,6 @@ def test_no_run_of_a_committed_analytic_figure_is_missing_from_its_records(folde
             check_tables(folder, records, runs[runs["run"] != name], fits)
     with pytest.raises(InputError, match="for run elsewhere"):
         check_tables(folder, records, runs, fits.assign(run="elsewhere"))
-
-
-@pytest.mark.parametrize("folder", TRAINED, ids=lambda path: path.name)
-def test_a_committed_figure_plots_its_committed_records(folder: Path) -> None:
-    """Gold and proxy of records.csv, averaged over the runs of a size, are the lines that are drawn."""
-    run = main_setting(load_run_folder(folder))
-    records = run.records[run.records["optimizer"] == "best_of_n"]
-    fits = run.fits[run.fits["optimizer"] == "best_of_n"]
-    means = mean_curves(run.curves, records, rng=np.random.default_rng(0), num_resamples=20)
-    drawn = [line for line in figure_1a(means, fits).axes[0].get_lines() if len(line.get_xdata()) > 2]
-    for _, rows in records.groupby("proxy_params"):
-        table = rows.groupby("pressure")[["kl", "proxy", "gold"]].mean()
-        table -= table.loc[1] * [0, 1, 1]
-        for score in ("proxy", "gold"):
-            expected = table[["kl", score]].to_numpy()
-            found = [line for line in drawn if line.get_xydata().shape == expected.shape
-                     and np.allclose(line.get_xydata(), expected, atol=1e-4)]  # fmt: skip
-            assert len(found) == 1, score
 
 
 def test_a_sound_folder_passes_though_a_proxy_was_not_finite(run: RunFolder) -> None:

@@ -1,14 +1,12 @@
 """Where gold peaks against the number of comparisons, as curves and the law over size and data have it."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from synthetic_rm.analysis.figures.best_of_n import zero_line
 from synthetic_rm.analysis.figures.data import COMPARISONS
@@ -85,12 +83,13 @@ def figure_data_peaks(
         axes.set_ylabel(label)
     panels[0].set_title(title, loc="left")
     size_legend(figure, colors)
-    _mark_legend(panels, peaks, law)
-    chance = "" if law is None or not law.terms.threshold else " · grey: at chance by the law"
+    _mark_legend(panels[0], peaks)
+    lines = "" if law is None else " · lines: law over size and data, highest gold up to the dotted KL"
+    chance = " · grey: at chance by the law" if law is not None and law.terms.threshold else ""
     note_below(
         figure,
         f"peaks of the fitted curves · bars, shade: {percent(level)} intervals, small arrows: on beyond the largest "
-        f"KL, no bar: all beyond it{chance}",
+        f"KL, no bar: all beyond it{lines}{chance}",
     )
     return figure
 
@@ -127,16 +126,12 @@ def _law(axes: Axes, law: ScalingLaw, name: str, colors: dict[int, str]) -> None
         axes.axhline(law.largest_kl, color=MUTED, linewidth=0.6, linestyle=(0, (1, 2)))
 
 
-def _mark_legend(panels: list[Axes], peaks: pd.DataFrame, law: ScalingLaw | None) -> None:
-    """What the marks are, those alone that are drawn, below the left panel; the law's line below the right one."""
+def _mark_legend(axes: Axes, peaks: pd.DataFrame) -> None:
+    """What the marks are, those alone that are drawn, below the axes."""
     drawn = {told_of_peak(row)[0] for _, row in peaks.iterrows()}
     shown = {name: mark for name, mark in MARKS.items() if name in drawn}
     handles = [
         Line2D([], [], color=MUTED, marker=marker, linestyle="", markersize=4.6,
                markerfacecolor=MUTED if full else "white") for marker, full in shown.values()
     ]  # fmt: skip
-    where: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)}
-    panels[0].legend(handles, list(shown), **where)
-    if law is not None:
-        line = (Patch(color=MUTED, alpha=0.2, linewidth=0), Line2D([], [], color=MUTED, linewidth=0.8))
-        panels[1].legend([line], ["law over size and data: highest gold up to the dotted KL"], **where)
+    axes.legend(handles, list(shown), loc="upper center", bbox_to_anchor=(0.5, -0.2))
