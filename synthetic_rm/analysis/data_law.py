@@ -52,10 +52,12 @@ def data_law_section(part: RunFolder) -> Markup:
         for name, symbol in (("alpha", "α"), ("beta", "β"))
     )
     below = f"With {law.terms.threshold:,} comparisons or fewer proxies are at chance: gold stays where it was. "
+    best = "The threshold is the one that predicts a setting best from the others"
+    none = "No threshold, at or below which proxies are at chance, predicts a setting better from the others"
     note = (
-        f"<p>{below if law.terms.threshold else ''}α and β are lines over the logarithm of parameters and comparisons: "
-        f"{slopes} ({percent(law.level)} intervals). The threshold is the one that best predicts a setting from the "
-        "others.</p>"
+        f"<p>{below if law.terms.threshold else ''}α and β are lines over the logarithm of "
+        f"{' and '.join(law.terms.names)}: {slopes} ({percent(law.level)} intervals). "
+        f"{best if law.terms.threshold else none}.</p>"
     )
     if len(law.fitted) <= LEAST_SIZES:
         return Markup(note)

@@ -44,7 +44,8 @@ DATA_FIGURES = {
     "the fits of single settings and the law over size and data. Peaks beyond the data are lower bounds.",
     "figure_rl_data_peaks": "The same of RL.",
     "figure_epochs": "Few comparisons seen several times beside as many others seen once (Fig. 13).",
-    "figure_data_coefficients": "α and β of best-of-n against comparisons (Figs. 17 and 18).",
+    "figure_data_coefficients": "α and β of best-of-n against comparisons (Figs. 17 and 18), and the law over size and "
+    "data.",
     "figure_real": "Gold by proxies taught by gold, and by proxies taught by people.",
 }
 
@@ -63,6 +64,7 @@ def data_figures(run: RunFolder) -> dict[str, Figure]:
     table = data_table(own, cut=run.held_out_kl, **told)
     of_n = run.records[run.records["optimizer"] == "best_of_n"]
     means = mean_curves(run.curves, of_n, rng=np.random.default_rng(0), **told)
+    part = next(part for part in run.parts() if part.optimizer == "best_of_n")
     once = means[(means["labels"] == "hard") & (means["proxy_epochs"] == 1)]
     figures = {
         "figure_data_curves": figure_data_curves(once, **told),
@@ -71,8 +73,8 @@ def data_figures(run: RunFolder) -> dict[str, Figure]:
         "figure_loss_gold": figure_loss_gold(table, **told),
         "figure_data_gold": figure_data_gold(table, **told),
         "figure_peaks": figure_peaks(table, cut=run.held_out_kl, **told),
-        **peak_figures(next(part for part in run.parts() if part.optimizer == "best_of_n")),
-        "figure_data_coefficients": figure_data_coefficients(coefficients(run, own), **told),
+        **peak_figures(part),
+        "figure_data_coefficients": figure_data_coefficients(coefficients(run, own), data_law_of(part), **told),
     }
     conditions = epoch_conditions(points)
     if conditions:

@@ -23,7 +23,7 @@ class Terms:
     Chosen by the error of a setting's whole curve, predicted from the other 24 of results/data_size (best-of-n, five
     sizes times 500 to 90,000 comparisons), root mean square in SDs of the reference, whose noise is 0.08: N alone 0.55,
     N and D 0.27, with a product of both 0.24; N and D above a threshold of 2,000 0.13, with a product 0.15, and lines
-    that grow from 0 at the threshold 0.19.
+    that grow from 0 at the threshold 0.19. The form was chosen by these errors: they flatter it somewhat.
     """
 
     size_mean: float | None

@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from analysis.test_data_law import SIZES, exact, law_of
+from analysis.test_data_law import SIZES, coefficients, exact, law_of
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
+from synthetic_rm.analysis.figures.data import figure_data_coefficients
 from synthetic_rm.analysis.figures.data_peaks import MARKS, figure_data_peaks, told_of_peak
 from synthetic_rm.analysis.figures.style import size_colors
 from synthetic_rm.analysis.scaling import ScalingLaw
@@ -73,6 +74,22 @@ def test_lines_are_the_law_up_to_the_largest_kl(law: ScalingLaw) -> None:
             assert seen.all() if name == "gold" else (told[~seen] == law.largest_kl).all()
     peak, bound = law.at(6000, 16000, new=False), law.highest(6000, 16000)
     assert bound.gold.value == pytest.approx(peak.peak_gold.value, abs=1e-3) and bound.kl.value < law.largest_kl
+
+
+def test_coefficients_stand_beside_the_law(law: ScalingLaw) -> None:
+    rows = [
+        {"num_comparisons": count, "proxy_params": size, "identified": False}
+        for size in (0, *SIZES)
+        for count in COUNTS
+    ]
+    names = [f"{name}{end}" for name in ("alpha", "beta") for end in ("", "_lo", "_hi")]
+    figure = figure_data_coefficients(pd.DataFrame(rows).assign(**dict.fromkeys(names, 0.25)), law)
+    for axes, place in zip(figure.axes, (0, 1), strict=True):
+        dotted = [line for line in axes.get_lines() if line.get_linewidth() == 0.9]
+        assert [to_hex(line.get_color()) for line in dotted] == [size_colors(SIZES)[size] for size in SIZES]
+        for line, size in zip(dotted, SIZES, strict=True):
+            assert list(line.get_xdata()) == list(COUNTS[1:])
+            np.testing.assert_allclose(line.get_ydata(), [coefficients(size, count)[place] for count in COUNTS[1:]])
 
 
 def test_marks_tell_beyond_from_within() -> None:

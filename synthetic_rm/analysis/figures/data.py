@@ -23,6 +23,7 @@ from synthetic_rm.analysis.figures.style import (
     size_colors,
     size_legend,
 )
+from synthetic_rm.analysis.scaling import ScalingLaw
 
 COMPARISONS, PARAMETERS = "comparisons to learn from", "proxy parameters"
 LOSS_LABEL = "validation loss (nats)"
@@ -51,6 +52,14 @@ def _mark_legend(axes: Axes, counts: list[int]) -> None:
         Line2D([], [], color=MUTED, marker=mark, linestyle="", markersize=4.2) for mark in MARKERS[: len(counts)]
     ]
     axes.legend(handles, [human_count(count) for count in counts], title="comparisons", loc="upper left")
+
+
+def _law_lines(axes: Axes, law: ScalingLaw, name: str, colors: dict[int, str]) -> None:
+    """alpha or beta of every size by the law, over the numbers of comparisons above its threshold."""
+    along = [count for count in law.counts if not law.at_chance(count)]
+    for size, color in colors.items():
+        told = [getattr(law.at(size, count, new=False), name).value for count in along]
+        axes.plot(along, told, color=color, linewidth=0.9, linestyle=(0, (1, 1.2)))
 
 
 @house_style()
@@ -197,11 +206,14 @@ def figure_epochs(table: pd.DataFrame, *, level: float = 0.95, columns: int = 1)
 
 
 @house_style()
-def figure_data_coefficients(fits: pd.DataFrame, *, level: float = 0.95, columns: int = 2) -> Figure:
+def figure_data_coefficients(
+    fits: pd.DataFrame, law: ScalingLaw | None = None, *, level: float = 0.95, columns: int = 2
+) -> Figure:
     """alpha and beta of best-of-n against comparisons: of each size, and their mean over sizes (the paper's 17 and 18).
 
     Args:
         fits: num_comparisons, proxy_params, identified, alpha and beta with _lo and _hi; proxy_params 0 is the mean.
+        law: over size and data, where there is one; drawn dotted above its threshold.
         level, columns: as for `figure_data_validation`.
     """
     fits = fits.assign(learnt=fits["identified"].astype(bool))
@@ -210,6 +222,8 @@ def figure_data_coefficients(fits: pd.DataFrame, *, level: float = 0.95, columns
     figure, panels = new_figure(columns=columns, aspect=0.5, cols=2)
     for axes, (name, label) in zip(panels, COEFFICIENT_LABELS["bon"].items(), strict=True):
         _series(axes, sizes, "num_comparisons", name, "proxy_params", colors)
+        if law is not None:
+            _law_lines(axes, law, name, colors)
         axes.fill_between(
             means["num_comparisons"], means[f"{name}_lo"], means[f"{name}_hi"], color="black", alpha=0.13, lw=0
         )
@@ -221,6 +235,6 @@ def figure_data_coefficients(fits: pd.DataFrame, *, level: float = 0.95, columns
     note_below(
         figure,
         f"gold = d(α − β d), d = √KL · black: mean over sizes · bars, shade: {percent(level)} intervals · "
-        "open: no peak identified within the data",
+        f"open: no peak identified within the data{'' if law is None else ' · dotted: law over size and data'}",
     )
     return figure
