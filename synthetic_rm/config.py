@@ -32,6 +32,8 @@ PACKAGES = {"submitit_local": "submitit", "submitit_slurm": "submitit", "ray": "
 """extras that bring a launcher"""
 LOCAL_MINUTES = 1440
 """that hydra/launcher=submitit_local gives a point before it is ended, to go on in another process; its own are 60"""
+RAY_BYTES = 78_643_200
+"""of Ray's object store, the least there is: nothing but configurations goes through it"""
 NOT_SWEPT = ("output", "store", "fail_fast")
 
 
@@ -151,6 +153,8 @@ class Sweep(Callback):
             self.names = names_of_points(config)
             named = {name: list(overrides) for overrides, name in self.names.items()}
             asked = for_each(named, lambda overrides: composed(config_name, overrides))
+            if launcher == "RayLauncher":
+                _start_ray(config.hydra.launcher.ray.init)
             _prepare_here(asked, launcher)
             Sweep.points = _checked(asked, here=launcher == "BasicLauncher")
             if launcher in APART:
@@ -194,6 +198,20 @@ def prepare_runtime(runtime: RuntimeSettings, place: int = 0) -> None:
 def _of_process(runtime: RuntimeSettings) -> dict[str, Any]:
     """The settings that hold for a whole process."""
     return {name: getattr(runtime, name) for name in ("threads", "platform", "devices", "memory_fraction")}
+
+
+def _start_ray(init: DictConfig) -> None:
+    """What the launcher would do itself, but before jax is imported here to check the points: Ray's start forks.
+
+    Raises:
+        InputError: it cannot be started or reached so.
+    """
+    from hydra_plugins.hydra_ray_launcher._core import start_ray
+
+    try:
+        start_ray(OmegaConf.create({"object_store_memory": RAY_BYTES, **init}))
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        raise InputError(f"hydra.launcher.ray.init: {one_line(error)[:300]}") from error
 
 
 def _prepare_here(points: Mapping[str, Settings], launcher: str) -> None:

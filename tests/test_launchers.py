@@ -1,5 +1,6 @@
 """Sweeps whose points run in other processes: each has its own or a worker of a local Ray cluster."""
 
+import json
 import os
 import subprocess
 import sys
@@ -21,6 +22,7 @@ def sweep(tmp_path: Path, *words: str) -> tuple[int, str, pd.DataFrame]:
     """The command in a process of its own: exit code, what it told, and the index of the sweep."""
     asked = [sys.executable, str(ROOT / "experiments" / "run.py"), "-m", *words, f"output={tmp_path / 'out'}"]
     extra = {"HOME": str(tmp_path), "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "MPLBACKEND": "agg"}
+    extra |= {"WATCHED_FORKS": str(tmp_path)}
     extra["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [*asked, f"store={tmp_path / 'store'}"], cwd=tmp_path, env=os.environ | extra, text=True, capture_output=True
@@ -29,11 +31,24 @@ def sweep(tmp_path: Path, *words: str) -> tuple[int, str, pd.DataFrame]:
     return done.returncode, done.stderr, pd.read_csv(tmp_path / "out" / "sweep.csv")
 
 
+def forks_with_jax(folder: Path) -> list[list[int]]:
+    """Of every process that told: whether it has jax, and its forks since then."""
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+
+
+def test_a_fork_once_jax_is_imported_is_seen(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "ignore", str(ROOT / "tests" / "watched_forks.py")]
+    subprocess.run(command, env=os.environ | {"WATCHED_FORKS": str(tmp_path)}, check=True)
+    assert forks_with_jax(tmp_path) == [[True, 1]]
+
+
 @pytest.mark.parametrize(("launcher", "words"), [("submitit_local", []), ("ray", RAY)])
 def test_points_run_in_processes_of_the_launcher(tmp_path: Path, launcher: str, words: list[str]) -> None:
     pytest.importorskip(f"hydra_plugins.hydra_{launcher.split('_')[0]}_launcher")
-    code, told, index = sweep(tmp_path, f"hydra/launcher={launcher}", *words, *TWO)
+    watched = "+hydra.callbacks.watched._target_=watched_forks.Watched"
+    code, told, index = sweep(tmp_path, f"hydra/launcher={launcher}", *words, *TWO, watched)
     assert code == 0, told
+    assert forks_with_jax(tmp_path) == [[True, 0]] * 3
     assert list(index["status"]) == ["ok", "ok"] and index["process"].nunique() == 2
     assert list(index["point"]) == ["fit.held_out_kl=3", "fit.held_out_kl=4"]
     for folder in index["output"]:
