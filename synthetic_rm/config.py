@@ -115,7 +115,8 @@ def _keys(value: Any, prefix: str = "") -> set[str]:
 
 def one_line(error: BaseException) -> str:
     """The message of a configuration error on one line, with the key it names."""
-    told = str(error) if error.__cause__ is None or isinstance(error, InputError) else f"{error}\n{error.__cause__}"
+    whole = error.__cause__ is None or isinstance(error, InputError | Refused)
+    told = str(error) if whole else f"{error}\n{error.__cause__}"
     if isinstance(error, OverrideParseException) and error.override not in told:
         told = f"{error.override}: {told}"
     lines = [line.strip() for line in told.splitlines() if line.strip()]

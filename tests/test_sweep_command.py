@@ -1,6 +1,7 @@
 """Sweeps as they are asked for: every point checked before the first, all of them run, and what is told at the end."""
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -117,6 +118,7 @@ def test_one_point_that_cannot_be_is_told_on_one_line_and_nothing_is_run(
     code, lines = command("-m", "+experiment=figure1", *words)
     assert code == 2 and len(lines) == 1 and lines[0].startswith("error: "), lines
     assert [text for text in named if text not in lines[0]] == [], lines[0]
+    assert not re.fullmatch(r"(.+) \1", lines[0].removeprefix("error: ")), "told twice"
     assert ran == [] and not (tmp_path / "out").exists()
     stages = {path.parent.parent.name for path in (tmp_path / "store").rglob("manifest.json")}
     assert stages <= {"tokenizer"}  # is needed to count the prompts
