@@ -9,9 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from hydra import compose, initialize_config_dir
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from synthetic_rm import config
+from synthetic_rm.errors import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
 TWO = ["+experiment=heavy_tails", "runtime.threads=1", "fit.held_out_kl=3,4"]
@@ -90,6 +91,12 @@ def test_local_processes_have_the_hours_that_slurm_jobs_have() -> None:
     assert launcher_of("hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5").timeout_min == 5
     with pytest.raises(config.ERRORS, match="timeout_min"):
         launcher_of("hydra/launcher=submitit_local", "hydra.launcher.timeout_min=long")
+
+
+def test_what_ray_cannot_be_started_with_is_told() -> None:
+    pytest.importorskip("hydra_plugins.hydra_ray_launcher")
+    with pytest.raises(InputError, match=r"hydra\.launcher\.ray\.init: .*nonsense"):
+        config._start_ray(OmegaConf.create({"nonsense": 1}))
 
 
 @pytest.mark.parametrize("launcher", ["submitit_local", "submitit_slurm", "ray"])
