@@ -149,6 +149,7 @@ def test_every_imported_library_is_declared() -> None:
     extras = {
         "synthetic_rm/trackers.py": ("tensorboard", "wandb", "mlflow"),
         "synthetic_rm/sweep.py": ("submitit", "ray"),
+        "synthetic_rm/config.py": ("ray",),
     }
     for path, tree in trees():
         allowed = runtime | (optional["benchmark"] if path.startswith("experiments/benchmarks/") else set())
