@@ -198,7 +198,8 @@ def prepare_runtime(runtime: RuntimeSettings, place: int = 0) -> None:
 
 def _of_process(runtime: RuntimeSettings) -> dict[str, Any]:
     """The settings that hold for a whole process."""
-    return {name: getattr(runtime, name) for name in ("threads", "platform", "devices", "memory_fraction")}
+    names = ("threads", "platform", "devices", "memory_fraction", "coordinator", "processes", "process")
+    return {name: getattr(runtime, name) for name in names}
 
 
 def _start_ray(init: DictConfig) -> None:
@@ -220,8 +221,11 @@ def _prepare_here(points: Mapping[str, Settings], launcher: str) -> None:
     others run them, that this one leaves accelerators alone.
 
     Raises:
-        InputError: points that share a process differ in what holds for all of it.
+        InputError: points that share a process differ in what holds for all of it, or several are to make a point.
     """
+    for settings in points.values():
+        where = settings.runtime.coordinator
+        require(where is None, f"runtime.coordinator={where}: allowed is null in a sweep, a process makes each point")
     wanted = [_of_process(settings.runtime) for settings in points.values()]
     for key, first in wanted[0].items() if launcher in SHARING else ():
         other = next((runtime[key] for runtime in wanted if runtime[key] != first), first)

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
+from synthetic_rm import hosts
 from synthetic_rm.errors import Stopped, require
 
 _ALONE: ContextVar[bool] = ContextVar("alone", default=False)
@@ -38,9 +39,13 @@ def prepare(
     platform: str | None = None,
     devices: Sequence[int] | None = None,
     memory_fraction: float | None = None,
+    coordinator: str | None = None,
+    processes: int | None = None,
+    process: int | None = None,
     place: int = 0,
 ) -> None:
-    """Use `threads` processors (0: all there are), one thread per program, and these devices.
+    """Use `threads` processors (0: all there are), one thread per program, and these devices; see `hosts.join` for
+    the processes that make a run together.
 
     Processes side by side, each of another `place` from 0, use other processors as long as there are some.
 
@@ -49,8 +54,10 @@ def prepare(
     Programs run in the threads that call them: jax's own pool may put two of them on one processor.
 
     Raises:
-        InputError: more threads than there are processors, or devices asked for after jax was imported with others.
+        InputError: more threads than there are processors, devices asked for after jax was imported with others, or
+            processes that do not find each other.
     """
+    hosts.check(coordinator, processes, process)
     allowed = processors()
     require(threads <= allowed, f"runtime.threads={threads}: allowed is 1 to {allowed}, or 0 for all")
     if threads and hasattr(os, "sched_setaffinity"):
@@ -67,6 +74,7 @@ def prepare(
     import jax  # not above: what only reads tables needs none
 
     jax.config.update("jax_cpu_enable_async_dispatch", False)
+    hosts.join(coordinator, processes, process)
 
 
 def _set(key: str, value: object, *names: str) -> None:
@@ -123,19 +131,21 @@ class _Stop:
     signal, busy, lock = 0, 0, threading.Lock()
 
 
-def stop_asked() -> bool:
-    """Whether a signal to end waits."""
-    return _Stop.signal != 0
+def stop_asked() -> int:
+    """The signal to end that waits in this process; 0: none."""
+    return _Stop.signal
 
 
-def stop_if_asked() -> None:
-    """End here where a signal to end waits.
+def stop_if_asked(waiting: int | None = None) -> None:
+    """End here where a signal to end waits, in any of the processes that make a run together.
 
+    Args:
+        waiting: the signal, where the processes have agreed on it before.
     Raises:
         Stopped: with the exit code of that signal.
     """
-    if stop_asked():
-        raise Stopped(128 + _Stop.signal)
+    if waiting := max(hosts.gathered(stop_asked())) if waiting is None else waiting:
+        raise Stopped(128 + waiting)
 
 
 @contextmanager
@@ -152,7 +162,10 @@ def safe_to_stop_within() -> Iterator[None]:
 
 @contextmanager
 def stoppable(signals: Iterable[signal.Signals] = (signal.SIGTERM, signal.SIGINT)) -> Iterator[None]:
-    """Within the block, a first signal to end raises `Stopped`, at once or where it is safe; a second ends at once."""
+    """Within the block, a first signal to end raises `Stopped`, at once or where it is safe; a second ends at once.
+
+    Where several processes make a run together it is safe where all of them stop.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -161,8 +174,8 @@ def stoppable(signals: Iterable[signal.Signals] = (signal.SIGTERM, signal.SIGINT
         _Stop.signal = number
         for name in previous:
             signal.signal(name, signal.SIG_DFL)
-        if not _Stop.busy:
-            stop_if_asked()
+        if not _Stop.busy and not hosts.several():
+            stop_if_asked(number)
 
     previous = {name: signal.signal(name, handle) for name in signals}
     try:

@@ -201,6 +201,13 @@ class RuntimeSettings:
     """accelerators that the process may see, by the driver's numbers; null: all that it was given"""
     memory_fraction: float | None = None
     """share of an accelerator's memory taken at the start; null: jax's own"""
+    coordinator: str | None = None
+    """of several processes that make the run together, where the first one listens: "host:port", or "auto" where Slurm,
+    Open MPI or a TPU tells; null: one process makes it"""
+    processes: int | None = None
+    """how many there are, with "host:port\""""
+    process: int | None = None
+    """which of them this is, from 0, with "host:port\""""
 
 
 @dataclass(frozen=True)

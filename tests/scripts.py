@@ -1,6 +1,7 @@
 """The scripts of experiments/ as modules, so that a test calls them within its own process."""
 
 import importlib.util
+import socket
 from pathlib import Path
 from types import ModuleType
 
@@ -14,3 +15,10 @@ def load_script(name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def free_port() -> str:
+    """A port of this machine where nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 from entered import Command, Ended, at_once, contents, folders, refused
+from scripts import free_port
 
-from synthetic_rm import experiment, release
+from synthetic_rm import experiment, meeting, release
 from synthetic_rm.environments.reviews.ratings import COLUMNS, DATA_SHA256, load_snippets
 from synthetic_rm.errors import RunError
 from synthetic_rm.experiment import result_config
@@ -66,6 +67,16 @@ CASES: list[tuple[list[str], list[str]]] = [
     (["best_of_n.seed=-1"], ["best_of_n.seed=-1", "0 or more"]),
     (["fit.level=1.5"], ["fit.level=1.5", "below 1"]),
     (["runtime.dtype=int8"], ["runtime.dtype='int8'", "bfloat16"]),
+    (["runtime.coordinator=here:port"], ["runtime.coordinator=here:port", "host:port, or auto"]),
+    (["runtime.coordinator=here:70000"], ["runtime.coordinator=here:70000", "host:port"]),
+    (["runtime.coordinator=here:7000"], ["runtime.processes=null", "runtime.coordinator=here:7000 needs a number"]),
+    (["runtime.coordinator=here:7000", "runtime.processes=2"], ["runtime.process=null"]),
+    (["runtime.coordinator=here:7000", "runtime.processes=0", "runtime.process=0"], ["runtime.processes=0"]),
+    (["runtime.coordinator=here:7000", "runtime.processes=2", "runtime.process=2"], ["runtime.process=2", "0 to 1"]),
+    (["runtime.processes=2"], ["runtime.processes=2", "runtime.coordinator=host:port"]),
+    (["runtime.coordinator=auto", "runtime.process=1"], ["runtime.process=1", "runtime.coordinator=auto"]),
+    (["runtime.coordinator=auto"], ["runtime.coordinator=auto", "cannot be used here"]),
+    (["-m", "runtime.coordinator=auto", "proxy.seeds=1,2"], ["runtime.coordinator=auto", "null in a sweep"]),
     (["tracking.wandb=often"], ["tracking.wandb='often'", "offline"]),
     (['tracking.project=""'], ["tracking.project=''"]),
     (["experiment=oracel"], ["experiment"]),
@@ -89,6 +100,17 @@ def test_input_that_cannot_be_is_told_on_one_line(
     command: Command, tmp_path: Path, words: list[str], named: list[str]
 ) -> None:
     refused(command(*words, *folders(tmp_path)), *named)
+    assert contents(tmp_path) == {}
+
+
+@pytest.mark.parametrize("process", [0, 1])
+def test_processes_that_do_not_find_each_other_are_told(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, process: int
+) -> None:
+    monkeypatch.setattr(meeting, "PATIENCE", 0.3)
+    where = f"127.0.0.1:{free_port()}"
+    words = [f"runtime.coordinator={where}", "runtime.processes=2", f"runtime.process={process}"]
+    refused(command("scale=smoke", *words, *folders(tmp_path)), where, "within 0.3 s")
     assert contents(tmp_path) == {}
 
 

@@ -94,6 +94,7 @@ def test_every_key_can_be_overridden_and_keeps_its_type() -> None:
     fixed |= {"rl.method": "rloo", "rl.value_start": "fresh", "rl.minibatches": 5, "rl.value_clip": 0.3}
     fixed |= {"rl.kl_target": 4.5, "tracking.wandb": "offline", "tracking.mlflow": "local", "tracking.folder": "t"}
     fixed |= {"runtime.platform": "cpu", "runtime.devices": [1, 0], "runtime.memory_fraction": 0.25}
+    fixed |= {"runtime.coordinator": "here:7000", "runtime.processes": 3, "runtime.process": 2}
     fixed |= {"tracking.project": "mine", "study": [{"proxy.epochs": 3.0}], "proxy.num_comparisons": 900}
     fixed |= {"policy.size": 40_000, "runtime.mesh": [2, 4], "runtime.memory_gb": 12.5}
     wanted = {key: other(value) for key, value in flat.items()} | fixed

@@ -14,7 +14,7 @@ FLOORS = {
     name: floor
     for floor, names in enumerate(
         (
-            "types errors entry files reading tracking trackers progress runtime provenance devices",
+            "types errors entry files reading tracking trackers progress runtime provenance devices hosts meeting",
             "divergences finite_support quantile_policies tails token_kl estimators losses advantages policy_losses "
             "recalibration weights packing checkpoints snapshots filling",
             "networks ladder sampling flops memory",
