@@ -13,12 +13,13 @@ import jax
 
 from synthetic_rm.build import Builder, data_sha256
 from synthetic_rm.entry import Parser, guarded, traceback_kept
+from synthetic_rm.files import check_folder
 from synthetic_rm.progress import Reporter
 from synthetic_rm.provenance import describe
 from synthetic_rm.release import ROOT, copy_license, read_release_manifest, write_release
 from synthetic_rm.runtime import prepare
 from synthetic_rm.settings import RELEASES, BuildSettings, EnvironmentSettings
-from synthetic_rm.store import Store, check_folder
+from synthetic_rm.store import Store
 
 
 def build_settings(name: str) -> BuildSettings:

@@ -29,6 +29,7 @@ from synthetic_rm.config import (
     typed,
 )
 from synthetic_rm.entry import guarded, traceback_kept
+from synthetic_rm.hosts import by_all, parting
 from synthetic_rm.runtime import stoppable
 from synthetic_rm.settings import Settings
 from synthetic_rm.sweep import finish, run_point, settings_of_point
@@ -59,8 +60,8 @@ def run_whole(settings: Settings) -> None:
     prepare_runtime(settings.runtime, Sweep.place)
     from synthetic_rm import experiments
 
-    experiments.check_settings(settings)
-    with stoppable():
+    with stoppable(), parting():
+        by_all(lambda: experiments.check_settings(settings))
         experiments.run_experiment(settings)
 
 

@@ -17,10 +17,20 @@ from typing import Any
 
 import numpy as np
 
+from synthetic_rm.devices import on_first
 from synthetic_rm.errors import InputError, named, one_line
 from synthetic_rm.files import write_json
+from synthetic_rm.hosts import agreed, by_first, first, gathered, several
 from synthetic_rm.runtime import stop_asked, stop_if_asked
-from synthetic_rm.snapshots import DamagedError, Snapshot, read_manifest, read_snapshot, write_snapshot
+from synthetic_rm.snapshots import (
+    DamagedError,
+    Snapshot,
+    arranged,
+    read_arrays,
+    read_manifest,
+    shapes_of,
+    write_snapshot,
+)
 
 KEPT = 2
 """snapshots of a loop"""
@@ -59,7 +69,7 @@ class Checkpoints:
         """seconds that the last snapshot took"""
         self._began = time.monotonic()
         self._before = max(self._spent(), default=0.0)
-        held = self._holder()
+        held = None if folder is None else agreed(self._holder())
         if held not in (None, self.key):
             raise InputError(
                 f"store: {folder} holds the work of key {str(held)[:20]}, expected {self.key[:20]}; {self.remedy}"
@@ -85,8 +95,9 @@ class Checkpoints:
 
     def _holder(self) -> Any:
         """The key whose work the folder says it holds, if it says so."""
+        assert self.folder is not None
         with suppress(OSError, ValueError, KeyError, TypeError):
-            return None if self.folder is None else json.loads((self.folder / "stage.json").read_text())["key"]
+            return json.loads((self.folder / "stage.json").read_text())["key"]
         return None
 
     @property
@@ -150,34 +161,50 @@ class Loop:
         self._round, self._number = checkpoints.round(), 0
 
     def restore(self, like: Any) -> Snapshot | None:
-        """The last good snapshot, its state in the structure of `like`; None: none.
+        """The last good snapshot, its state in the structure of `like`; None: none. All processes go on from the same.
 
         Raises:
             InputError: it belongs to another configuration.
             Stopped: the process was asked to stop.
         """
         stop_if_asked()
+        if self.folder is None:
+            return None
+        shapes, read = shapes_of(like), list[Snapshot]()
+
+        def look() -> str | None:
+            name, found = self._last_good(shapes)
+            read.extend(found)
+            return name
+
+        name = by_first(look)
+        if name is None:
+            return None
+        found = read[0] if read else read_arrays(self.folder / name, shapes, self.all.key)
+        self.all.say(f"{self.title} goes on from step {found.step}")
+        return arranged(found, like)
+
+    def _last_good(self, shapes: Mapping[str, Any]) -> tuple[str | None, list[Snapshot]]:
+        """Name and content of the last snapshot that can be read; the damaged ones after it are removed."""
         paths = self._paths()
         self._number = 1 + max((int(path.name) for path in paths), default=0)
         for path in reversed(paths):
             try:
-                found = read_snapshot(path, like, self.all.key)
+                return path.name, [read_arrays(path, shapes, self.all.key)]
             except InputError as error:
                 raise InputError(f"{error}; {self.all.remedy}") from error
             except DamagedError as error:
                 told = one_line(error)[:300]
                 self.all.say(f"checkpoint {path.name} of {self.title} is damaged and not used: {told}")
                 shutil.rmtree(path, ignore_errors=True)
-                continue
-            self.all.say(f"{self.title} goes on from step {found.step}")
-            return found
         if paths:
             self.all.say(f"no checkpoint of {self.title} can be read: it starts anew")
-        return None
+        return None, []
 
     def home(self) -> Path | None:
-        """The loop's own folder, made now, for arrays too large for a snapshot; None: nothing is kept."""
-        if self.folder is None:
+        """The loop's own folder, made now, for arrays too large for a snapshot; None: nothing is kept, or another
+        process keeps it."""
+        if self.folder is None or not first():
             return None
         self.all.prepare()
         self.folder.mkdir(exist_ok=True)
@@ -190,7 +217,7 @@ class Loop:
     def save(
         self, step: int, state: Any, arrays: Mapping[str, np.ndarray] | None = None, *, constant: bool = False
     ) -> None:
-        """Write a snapshot if it is time for one; where the process is asked to stop, write it and stop.
+        """Write a snapshot if it is time for one; where a process is asked to stop, write it and stop, in all of them.
 
         Args:
             state: a pytree of arrays, of the same structure and shapes at every step.
@@ -200,15 +227,24 @@ class Loop:
         Raises:
             Stopped: the process was asked to stop.
         """
-        snapshot, now = Snapshot(step, state, dict(arrays or {})), self.all.round()
-        if self.folder is not None and (now > self._round or stop_asked()):
-            self._round = now
-            self.all.keep(self, None)
+        now = self.all.round()
+        votes = gathered([now > self._round, stop_asked()])
+        due, stop = votes[0][0], max(vote[1] for vote in votes)
+        if self.folder is not None:
+            self._keep(Snapshot(step, state, dict(arrays or {})), bool(due or stop), constant)
+            self._round = now if due or stop else self._round
+        stop_if_asked(stop)
+
+    def _keep(self, snapshot: Snapshot, now: bool, constant: bool) -> None:
+        """Write a snapshot now, or remember it if it is constant; the first process does."""
+        if several() and (now or constant):
+            snapshot = snapshot._replace(state=on_first(snapshot.state))  # by all: one cannot fetch it for itself later
+        if not first():
+            return
+        self.all.keep(self, snapshot if constant and not now else None)
+        if now:
             self.write(snapshot)
             self.all.flush()
-        elif self.folder is not None:
-            self.all.keep(self, snapshot if constant else None)
-        stop_if_asked()
 
     def write(self, snapshot: Snapshot) -> None:
         """Write a snapshot now; that it cannot be written is told and ends nothing."""

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from synthetic_rm.checkpoints import NO_LOOP, Loop
-from synthetic_rm.devices import split
+from synthetic_rm.devices import everywhere, split
 from synthetic_rm.errors import require
 from synthetic_rm.filling import fill_arrays
 from synthetic_rm.losses import pair_indices
@@ -28,7 +28,7 @@ ROWS = 256
 def sampler(network: Network, samples: int, max_tokens: int) -> Callable[..., Any]:
     """(params, key, prompts [G, P]) -> (responses [G, samples], log-probabilities): jitted once per shape."""
     draw = policy(network).sample
-    return jax.jit(lambda params, key, prompts: draw(params, key, split(prompts), samples, max_tokens))
+    return jax.jit(lambda params, key, prompts: everywhere(draw(params, key, split(prompts), samples, max_tokens)))
 
 
 def draw_groups(

@@ -17,6 +17,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from synthetic_rm.errors import require
+from synthetic_rm.hosts import first, gathered
 from synthetic_rm.runtime import alone
 
 BATCH, MODEL = "batch", "model"
@@ -47,7 +48,14 @@ def machine_memory() -> int:
 
 
 def device_memory(gigabytes: float | None = None) -> int:
-    """Bytes of one device: as given in GB of 10^9 bytes, or asked of the device, or the machine's among its devices."""
+    """Bytes of one device: as given in GB of 10^9 bytes, or asked of the device, or the machine's among its devices.
+
+    The least of all, where several processes make a run together.
+    """
+    return int(min(gathered(_own_memory(gigabytes))))
+
+
+def _own_memory(gigabytes: float | None) -> int:
     if gigabytes is not None:
         return int(gigabytes * 1e9)
     devices = jax.local_devices()
@@ -129,9 +137,32 @@ def everywhere(tree: Any) -> Any:
     return jax.tree.map(partial(_put, spec=PartitionSpec()), tree)
 
 
+def on_first(tree: Any) -> Any:
+    """Arrays whole as numpy's, random keys as the numbers they are made of; None in all processes but the first.
+
+    All processes call it alike.
+    """
+    return jax.tree.map(_fetched, tree)
+
+
+def _fetched(x: Any) -> np.ndarray | None:
+    if isinstance(x, jax.Array):
+        if jax.numpy.issubdtype(x.dtype, jax.dtypes.prng_key):
+            x = jax.random.key_data(x)
+        if not (x.is_fully_addressable or x.is_fully_replicated):
+            x = everywhere(x)
+    return np.asarray(x, order="C") if first() else None
+
+
 def _put(x: Any, spec: PartitionSpec) -> Any:
     if isinstance(x, jax.core.Tracer):
         return jax.lax.with_sharding_constraint(x, spec)
     sharding = NamedSharding(jax.sharding.get_mesh(), spec)
-    local = isinstance(x, jax.Array) and x.is_fully_addressable and not sharding.is_fully_addressable
-    return jax.device_put(np.asarray(x) if local else x, sharding)
+    if sharding.is_fully_addressable:
+        return jax.device_put(x, sharding)
+    if isinstance(x, jax.Array) and not x.is_fully_addressable:  # of a random key it can be nothing else
+        return x if x.sharding.is_equivalent_to(sharding, x.ndim) else jax.device_put(x, sharding)
+    host = np.asarray(x)
+    host = host.astype(jax.dtypes.canonicalize_dtype(host.dtype), copy=False)
+    # all processes have the same: `device_put` would compare them, array by array
+    return jax.make_array_from_callback(host.shape, sharding, lambda part: host[part])

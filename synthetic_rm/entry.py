@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from synthetic_rm.errors import InputError, RunError, Stopped, one_line
+from synthetic_rm.hosts import first
 
 TRACEBACK = "error.txt"
 REFUSED_BY_SYSTEM = frozenset(
@@ -63,7 +64,7 @@ def guarded(
 
 @contextmanager
 def traceback_kept(folder: Path) -> Iterator[None]:
-    """Leave the traceback of an unforeseen exception as error.txt in the folder.
+    """Leave the traceback of an unforeseen exception as error.txt in the folder; of several processes, of the first.
 
     Raises:
         InputError: the machine refused something: disk, files, memory.
@@ -76,6 +77,8 @@ def traceback_kept(folder: Path) -> Iterator[None]:
     except Exception as error:
         if line := foreseen(error):
             raise InputError(line) from error
+        if not first():
+            raise
         try:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / TRACEBACK).write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")

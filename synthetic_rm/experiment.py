@@ -28,7 +28,8 @@ from synthetic_rm.checks import check_data, check_environment
 from synthetic_rm.devices import sharing
 from synthetic_rm.entry import TRACEBACK
 from synthetic_rm.errors import InputError, RunError
-from synthetic_rm.files import write_atomic, write_table
+from synthetic_rm.files import check_folder, write_atomic, write_table
+from synthetic_rm.hosts import by_all, by_first, first, gathered
 from synthetic_rm.progress import Reporter
 from synthetic_rm.provenance import describe, digest
 from synthetic_rm.reading import read_yaml
@@ -36,7 +37,7 @@ from synthetic_rm.release import ROOT, check_release, read_release_manifest
 from synthetic_rm.results import Tables, overoptimization_tables, write_tables
 from synthetic_rm.settings import EnvironmentSettings, RuntimeSettings, Settings, flatten, points_of
 from synthetic_rm.simulation import Simulation
-from synthetic_rm.store import Store, check_folder
+from synthetic_rm.store import Store
 from synthetic_rm.study import joined
 from synthetic_rm.trackers import open_tracking
 from synthetic_rm.tracking import PACKAGES, Tracking, check_installed, numbers
@@ -214,13 +215,32 @@ def check_tracking(settings: Settings) -> None:
 def run(settings: Settings) -> Path:
     """Run the experiment and leave everything in `settings.output`; what the store has is not made again.
 
+    Processes that make a run together all call it; the first writes.
+
     Raises:
         InputError: the settings cannot be, or a file or folder they name cannot be used.
         RunError: no curve stayed finite; runs.csv, environment.json and provenance.json are there.
     """
-    check_run(settings)
-    with sharing(settings.runtime.mesh), Reporter(settings.runtime.progress) as reporter, ExitStack() as held:
+    check_alike(settings)
+    by_all(lambda: check_run(settings))
+    shown = settings.runtime.progress and first()
+    with sharing(settings.runtime.mesh), Reporter(shown) as reporter, ExitStack() as held:
         return _run(settings, reporter, held)
+
+
+def check_alike(settings: Settings) -> None:
+    """See that all processes that make a run together were given the same.
+
+    Raises:
+        InputError: one was not; the first that was not, and a key, are named.
+    """
+    own = {key: value for key, value in flatten(settings).items() if not key.startswith("runtime.")}
+    told = gathered(json.dumps(own | {"runtime.mesh": settings.runtime.mesh, "runtime.dtype": settings.runtime.dtype}))
+    if len(set(told)) > 1:
+        number = next(i for i, text in enumerate(told) if text != told[0])
+        mine, other = (json.loads(text) for text in (told[0], told[number]))
+        key = next(key for key in mine if mine[key] != other[key])
+        raise InputError(f"{key}={other[key]}: process {number} has it, the first {mine[key]}; allowed is one for all")
 
 
 def _run(settings: Settings, reporter: Reporter, held: ExitStack) -> Path:
@@ -233,21 +253,32 @@ def _run(settings: Settings, reporter: Reporter, held: ExitStack) -> Path:
     for simulation in simulations:
         check_environment(simulation.settings, simulation.environment)
     check_memory(settings)
-    held.enter_context(alone(Path(settings.output)))
-    folder = prepare_output(settings)
-    reporter.tracking = open_tracking(folder, reporter.say, **asdict(settings.tracking))
-    reporter.tracking.start(run_name(settings), {**flatten(settings), "commit": origin["commit"]})
-    reporter.say(f"synthetic_rm: {settings.experiment} at scale {settings.scale} into {folder}")
+
+    def begin() -> None:
+        held.enter_context(alone(Path(settings.output)))
+        folder = prepare_output(settings)
+        reporter.tracking = open_tracking(folder, reporter.say, **asdict(settings.tracking))
+        reporter.tracking.start(run_name(settings), {**flatten(settings), "commit": origin["commit"]})
+        reporter.say(f"synthetic_rm: {settings.experiment} at scale {settings.scale} into {folder}")
+
+    by_first(begin)
     tables = joined([_of_point(simulation, settings.study) for simulation in simulations])
+    by_first(lambda: _write(settings, simulations[0], tables, reporter, started))
+    return Path(settings.output)
+
+
+def _write(settings: Settings, simulation: Simulation, tables: Tables, reporter: Reporter, started: float) -> None:
+    """Leave everything in the output folder, and tell the fits."""
+    folder = Path(settings.output)
     try:
         write_tables(tables, folder)
-        write_provenance(settings, simulations[0], folder, time.perf_counter() - started)
+        write_provenance(settings, simulation, folder, time.perf_counter() - started)
         if tables.records.empty:
             raise RunError(f"no curve stayed finite, so there is nothing to fit: {folder / 'runs.csv'} says which")
         fits = fits_of(tables, settings)
         write_table(fits, folder / "fits.csv")
         track_results(reporter.tracking, tables.records, fits)
-        write_provenance(settings, simulations[0], folder, time.perf_counter() - started)
+        write_provenance(settings, simulation, folder, time.perf_counter() - started)
         report = redraw(folder).path
     except OSError as error:
         raise InputError(f"output={folder}: cannot be written ({error.strerror or error})") from error
@@ -258,4 +289,3 @@ def _run(settings: Settings, reporter: Reporter, held: ExitStack) -> Path:
         name = NAMES.get(part.optimizer, part.optimizer)
         reporter.console.print(summary_table(part.fits, verdicts, part.runs, level=level, optimizer=name))
     reporter.say(f"{time.perf_counter() - started:.0f} s; report: {report}")
-    return folder

@@ -9,6 +9,7 @@ from synthetic_rm.capacity import check_memory
 from synthetic_rm.checks import check_environment
 from synthetic_rm.environments.reviews.environment import Reviews
 from synthetic_rm.experiment import check_output, check_run, ratings_sha256, run
+from synthetic_rm.hosts import by_first
 from synthetic_rm.progress import Reporter
 from synthetic_rm.provenance import describe, digest
 from synthetic_rm.settings import Settings, points_of
@@ -28,8 +29,12 @@ def check_settings(settings: Settings) -> None:
 
 
 def run_experiment(settings: Settings) -> Path:
-    """Run the experiment that validated settings name; its output folder."""
-    return run_analytic(settings) if settings.experiment in CURVES else run(settings)
+    """Run the experiment that validated settings name; its output folder. One without training is run by the first of
+    several processes."""
+    if settings.experiment not in CURVES:
+        return run(settings)
+    by_first(lambda: str(run_analytic(settings)))
+    return Path(settings.output)
 
 
 def checker(here: bool = True) -> Callable[[Settings], None]:

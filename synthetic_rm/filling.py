@@ -8,12 +8,14 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from synthetic_rm.checkpoints import Loop
+from synthetic_rm.hosts import gathered
 from synthetic_rm.progress import from_before
 from synthetic_rm.runtime import concurrently
 
@@ -37,7 +39,7 @@ def fill_arrays(
         shapes: {name: (dtype, shape)}.
         places: of the chunks; together they are the whole of every array, and no two overlap.
         make: a chunk of every array; depends on its place alone.
-        loop: its checkpoints; the arrays lie beside them.
+        loop: its checkpoints; the arrays lie beside them. Of several processes the first alone keeps any.
         into: folder to leave them in, as NAME.npy; None: they are given back in memory.
         on_chunk: called with every chunk, those of an earlier process included.
     Raises:
@@ -54,8 +56,10 @@ def fill_arrays(
     if saved := loop.restore((done, checksums)):
         done, checksums = (np.array(x) for x in saved.state)
         kept: list[int] = np.flatnonzero(done).tolist()
+        if home is None:
+            _copy_kept(loop, arrays, [places[i] for i in kept])
         wrong = [i for i in kept if _checksum(at(places[i])) != checksums[i]]
-        if wrong:
+        if wrong := sorted({i for there in gathered(wrong) for i in there}):
             loop.all.say(f"{len(wrong)} of {len(kept)} chunks of {loop.title} are damaged and made again")
         done[wrong] = False
     if on_chunk is not None:
@@ -71,6 +75,16 @@ def fill_arrays(
             on_chunk(at(places[i]))
         loop.save(int(done.sum()), (done, checksums), constant=bool(done.all()))
     return {name: _left(x, name, home, into) for name, x in arrays.items()}
+
+
+def _copy_kept(loop: Loop, arrays: Arrays, places: Sequence[Place]) -> None:
+    """Take chunks from where the first process keeps them, as far as this one sees them."""
+    assert loop.folder is not None
+    with suppress(OSError, ValueError):
+        for name, x in arrays.items():
+            there = np.load(loop.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            for place in places:
+                x[place] = there[place]
 
 
 def _opened(folder: Path | None, name: str, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 
 from synthetic_rm.capacity import costs_of
 from synthetic_rm.checkpoints import Checkpoints
+from synthetic_rm.devices import on_first
 from synthetic_rm.optimizers.grpo import DR_GRPO, GRPO
 from synthetic_rm.optimizers.measure_rl import Measurement, measure_policy
 from synthetic_rm.optimizers.ppo import PPO
@@ -110,7 +111,8 @@ def _optimized_group(simulation: Simulation, group: ProxyGroup, bar: Bar) -> RLG
         found = _optimize(simulation, group, lanes, watched, checkpoints)
         save_arrays(folder / "points.safetensors", _point_arrays([result.points for result in found]))
         save_arrays(folder / "history.safetensors", _history_arrays(found))
-        save_params(folder / "policies.safetensors", jax.tree.map(lambda *x: np.stack(x), *(r.params for r in found)))
+        policies = [on_first(result.params) for result in found]
+        save_params(folder / "policies.safetensors", jax.tree.map(lambda *x: np.stack(x), *policies))
         return {
             "ended": [result.status for result in found],
             "finite": [result.status != "nonfinite" for result in found],

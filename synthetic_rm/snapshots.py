@@ -18,6 +18,7 @@ import numpy as np
 
 from synthetic_rm.errors import InputError
 from synthetic_rm.files import write_json
+from synthetic_rm.hosts import place
 from synthetic_rm.provenance import digest, file_digest
 
 ORBAX = threading.Lock()
@@ -47,7 +48,7 @@ def write_snapshot(path: Path, snapshot: Snapshot, key: str, seconds: float) -> 
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     tree = {
-        "state": {name: np.array(x) for name, x in _named(snapshot.state)},
+        "state": {name: np.array(x) for name, x in named_arrays(snapshot.state)},
         "arrays": {name: np.array(x) for name, x in snapshot.arrays.items()},
     }
     with ORBAX:
@@ -65,8 +66,22 @@ def write_snapshot(path: Path, snapshot: Snapshot, key: str, seconds: float) -> 
 
 
 def read_snapshot(path: Path, like: Any, key: str) -> Snapshot:
-    """A snapshot, its state in the structure of `like`; numpy arrays.
+    """A snapshot, its state in the structure of `like`; numpy arrays. Raises what `read_arrays` does."""
+    return arranged(read_arrays(path, shapes_of(like), key), like)
 
+
+def arranged(snapshot: Snapshot, like: Any) -> Snapshot:
+    """What `read_arrays` gave, its state in the structure of `like`."""
+    leaves, structure = jax.tree.flatten(like)
+    values = [_as(leaf, snapshot.state[name]) for (name, _), leaf in zip(_paths(like), leaves, strict=True)]
+    return snapshot._replace(state=jax.tree.unflatten(structure, values))
+
+
+def read_arrays(path: Path, expected: Mapping[str, Any], key: str) -> Snapshot:
+    """A snapshot, its state as numpy arrays by their place in the tree; no jax array is made.
+
+    Args:
+        expected: see `shapes_of`.
     Raises:
         DamagedError: a byte of it is not what was written, or Orbax cannot read it.
         InputError: it is whole and has another key, or a state of other arrays.
@@ -78,7 +93,7 @@ def read_snapshot(path: Path, like: Any, key: str) -> Snapshot:
         found = file_digest(path / name) if (path / name).is_file() else "none"
         if found != recorded:
             raise DamagedError(f"{name}, {size} bytes, has SHA-256 {found[:16]}, its manifest says {recorded[:16]}")
-    held, expected = manifest["shapes"], _shapes(_named(like))
+    held = manifest["shapes"]
     for name in sorted({*held["state"], *expected}):
         there, wanted = held["state"].get(name), expected.get(name)
         if there != wanted:
@@ -89,9 +104,7 @@ def read_snapshot(path: Path, like: Any, key: str) -> Snapshot:
             tree = _restore(path.absolute() / "state", {part: named for part, named in empty.items() if named})
     except Exception as error:  # the files are what was written, by another version of the library perhaps
         raise DamagedError(f"Orbax cannot read it: {error}") from error
-    leaves, structure = jax.tree.flatten(like)
-    values = [_as(leaf, tree["state"][name]) for name, leaf in zip(expected, leaves, strict=True)]
-    return Snapshot(int(manifest["step"]), jax.tree.unflatten(structure, values), dict(tree.get("arrays", {})))
+    return Snapshot(int(manifest["step"]), tree.get("state", {}), dict(tree.get("arrays", {})))
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -113,10 +126,20 @@ def _is_key(leaf: Any) -> bool:
     return bool(jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
 
 
-def _named(tree: Any) -> Iterator[tuple[str, Any]]:
-    """Every array by its place in the tree; a random key is the numbers it is made of."""
+def _paths(tree: Any) -> Iterator[tuple[str, Any]]:
+    """Every leaf by its place in the tree."""
     for path, x in jax.tree.leaves_with_path(tree):
-        yield jax.tree_util.keystr(path, simple=True, separator="."), jax.random.key_data(x) if _is_key(x) else x
+        yield jax.tree_util.keystr(path, simple=True, separator="."), x
+
+
+def named_arrays(tree: Any) -> Iterator[tuple[str, Any]]:
+    """Every array by its place in the tree; a random key is the numbers it is made of."""
+    return ((name, jax.random.key_data(x) if _is_key(x) else x) for name, x in _paths(tree))
+
+
+def shapes_of(tree: Any) -> dict[str, Any]:
+    """Shape and type of every array of `named_arrays`; nothing is computed."""
+    return _shapes((name, jax.eval_shape(jax.random.key_data, x) if _is_key(x) else x) for name, x in _paths(tree))
 
 
 def _as(like: Any, value: np.ndarray) -> Any:
@@ -128,10 +151,13 @@ def _shapes(named: Any) -> dict[str, Any]:
 
 
 def _orbax() -> tuple[Any, Any]:
-    """The library and what saves and restores. Imported only where there is something to keep: it takes a second."""
+    """The library and what saves and restores, in this process alone. Imported only where there is something to keep:
+    it takes a second."""
     import orbax.checkpoint as library
 
-    return library, library.Checkpointer(library.PyTreeCheckpointHandler())
+    mine = library.options.MultiprocessingOptions(primary_host=place(), active_processes={place()})
+    handler = library.PyTreeCheckpointHandler(multiprocessing_options=mine)
+    return library, library.Checkpointer(handler, multiprocessing_options=mine)
 
 
 def _save(path: Path, tree: Any) -> None:

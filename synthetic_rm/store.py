@@ -11,6 +11,7 @@ stage holds its lock; others that want it wait and find it made. The system give
 
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -24,6 +25,7 @@ from filelock import FileLock, Timeout
 from synthetic_rm.checkpoints import EVERY, Checkpoints
 from synthetic_rm.errors import InputError, named, require
 from synthetic_rm.files import write_json
+from synthetic_rm.hosts import agreed, by_all, by_first, first, place, seen
 from synthetic_rm.progress import Reporter
 from synthetic_rm.provenance import digest, file_digest
 from synthetic_rm.reading import is_plain_name, read_json
@@ -105,23 +107,48 @@ class Store:
     def _found_or_made(self, identity: Mapping[str, Any], make: Make) -> Artifact:
         key = digest(identity)
         path = self.root / identity["stage"] / key[:20]
-        if os.path.exists(path):
-            return find(path, key)
+        if agreed(os.path.exists(path)):
+            return self._seen(path, lambda: find(path, key))
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
             with self._alone(path):
-                if os.path.exists(path):
-                    return find(path, key)
+                if agreed(os.path.exists(path)):
+                    return self._seen(path, lambda: find(path, key))
                 with safe_to_stop_within():
                     self._make(identity, path, key, make)
         except OSError as error:
             raise InputError(f"store={self.root}: cannot be written ({error.strerror or error})") from error
-        return Artifact(path, key, read_manifest(path, key), reused=False)
+        return self._seen(path, lambda: Artifact(path, key, read_manifest(path, key), reused=False))
+
+    def _seen(self, path: Path, read: Callable[[], Artifact]) -> Artifact:
+        """A stage that is there for the first process, read by all.
+
+        Raises:
+            InputError: another one does not see it, or what it sees is damaged.
+        """
+
+        def look() -> Artifact:
+            told = f"store={self.root}: process {place()} does not see {path.parent.name}/{path.name} of the first one"
+            require(first() or seen(path), f"{told}; allowed is a folder that all of them share")
+            return read()
+
+        return by_all(look)
 
     @contextmanager
     def _alone(self, path: Path) -> Iterator[None]:
-        """Hold the lock of a stage; the lock's file goes with it."""
-        lock, told = lock_of(path), False
+        """Hold the lock of a stage, the first process for all that make a run together; its file goes with it."""
+        lock = lock_of(path)
+        by_first(lambda: self._take(lock, path))
+        try:
+            yield
+        finally:
+            if lock.is_locked:
+                with suppress(OSError):
+                    os.unlink(lock.lock_file)
+                lock.release()
+
+    def _take(self, lock: FileLock, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        told = False
         while not lock.is_locked:
             try:
                 lock.acquire(timeout=PATIENCE)
@@ -130,35 +157,40 @@ class Store:
                 if not told:
                     self.reporter.say(f"waiting for another process that makes {path.parent.name} {path.name[:8]}")
                 told = True
-        try:
-            yield
-        finally:
-            with suppress(OSError):
-                os.unlink(lock.lock_file)
-            lock.release()
 
     def _make(self, identity: Mapping[str, Any], path: Path, key: str, make: Make) -> None:
-        """Make a stage whose lock is held, or leave its checkpoints and a record of how it failed."""
-        progress, left = progress_of(path), leftovers(path)
+        """Make a stage whose lock is held, or leave its checkpoints and a record of how it failed.
+
+        Processes that make a run together make it together; what the first one wrote is published.
+        """
+        progress, left = progress_of(path), leftovers(path) if first() else []
         begun = bool(left) or progress.exists() or failure_of(path).exists()
         for folder in left:
             shutil.rmtree(folder, ignore_errors=True)
         checkpoints = Checkpoints(progress, {**identity, "key": key}, self.checkpoint_seconds, self.reporter.say)
         if begun and not checkpoints.written:
             checkpoints.say(f"{checkpoints.title} was begun and left no good checkpoint: it starts anew")
-        scratch = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
-        scratch.mkdir()
+        here = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
+        scratch = here if first() else Path(tempfile.mkdtemp(prefix="synthetic_rm-"))
+        scratch.mkdir(exist_ok=True)
         manifest = {**identity, "key": key, "vmap_width": identity["config"].get("vmap_width", 1), **self.origin}
         try:
             facts = dict(make(scratch, checkpoints))
-            manifest |= {"status": status(facts.get("finite", True)), "facts": facts}
-            manifest["files"] = {p.name: [p.stat().st_size, file_digest(p)] for p in sorted(scratch.iterdir())}
-            manifest |= {"resumed": checkpoints.told} if checkpoints.told else {}
-            write_manifest(scratch / "manifest.json", manifest, checkpoints.seconds)
-            publish(scratch, path)
-            failure_of(path).unlink(missing_ok=True)
-            shutil.rmtree(progress, ignore_errors=True)
+
+            def publish_whole() -> None:
+                nonlocal manifest
+                manifest |= {"status": status(facts.get("finite", True)), "facts": facts}
+                manifest["files"] = {p.name: [p.stat().st_size, file_digest(p)] for p in sorted(scratch.iterdir())}
+                manifest |= {"resumed": checkpoints.told} if checkpoints.told else {}
+                write_manifest(scratch / "manifest.json", manifest, checkpoints.seconds)
+                publish(scratch, path)
+                failure_of(path).unlink(missing_ok=True)
+                shutil.rmtree(progress, ignore_errors=True)
+
+            by_first(publish_whole)
         except BaseException as error:
+            if not first():
+                raise
             checkpoints.flush()
             if not checkpoints.written:
                 shutil.rmtree(progress, ignore_errors=True)
@@ -213,30 +245,6 @@ def find(path: Path, key: str) -> Artifact:
     with suppress(OSError):  # a store that may only be read
         os.utime(path)
     return Artifact(path, key, manifest, reused=True)
-
-
-def check_folder(key: str, path: Path) -> None:
-    """Refuse a path where no folder can be, before anything is made.
-
-    Raises:
-        InputError: a part of it is a file, its nearest folder cannot be written, or it is too long; the key is named.
-    """
-    whole = path.absolute()
-    try:
-        nearest = next(place for place in (whole, *whole.parents) if _is_there(place))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{key}={path}: cannot be a folder ({getattr(error, 'strerror', None) or error})") from error
-    writable = nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
-    require(writable, f"{key}={path}: {nearest} is not a folder that can be written")
-
-
-def _is_there(path: Path) -> bool:
-    """Unlike `Path.exists`, an OSError where a parent is a file or the path is too long."""
-    try:
-        os.stat(path)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 def publish(scratch: Path, path: Path) -> None:

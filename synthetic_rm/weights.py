@@ -8,7 +8,9 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from synthetic_rm.devices import on_first
 from synthetic_rm.errors import InputError, one_line
+from synthetic_rm.hosts import first
 
 
 def _names(params: Any) -> dict[str, Any]:
@@ -17,8 +19,10 @@ def _names(params: Any) -> dict[str, Any]:
 
 
 def save_params(path: Path, params: Any) -> None:
-    """Write a pytree of dictionaries as safetensors, each array named by its path."""
-    save_arrays(path, {name: np.asarray(leaf, order="C") for name, leaf in _names(params).items()})
+    """Write a pytree of dictionaries as safetensors, each array named by its path; the first process alone does."""
+    arrays = on_first(_names(params))
+    if first():
+        save_arrays(path, arrays)
 
 
 def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -1,10 +1,9 @@
 """A little of every loop that devices share, in a process of its own: python shared_work.py OUTPUT MESH [PORT PROCESS]
 
-MESH is "none" or as in "4,2". With a port it is one of two processes that train together.
+MESH is "none" or as in "4,2". With a port it is one of two processes that do it together.
 """
 
 import sys
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,15 @@ import numpy as np
 
 from synthetic_rm.checkpoints import Checkpoints
 from synthetic_rm.devices import sharing
+from synthetic_rm.errors import InputError, require
+from synthetic_rm.hosts import agreed, by_all, by_first, gathered, parting, place
 from synthetic_rm.networks import transformer
 from synthetic_rm.optimizers.measure_rl import measure_policy
 from synthetic_rm.optimizers.ppo import PPO
-from synthetic_rm.optimizers.rl import Hyper, Program
+from synthetic_rm.optimizers.rl import Hyper, Metrics, Program
 from synthetic_rm.optimizers.rl_run import Course, Lane, optimize
 from synthetic_rm.rewards.neural import init_reward, neural_reward, raw_scores
+from synthetic_rm.runtime import prepare
 from synthetic_rm.scoring import score_members
 from synthetic_rm.training.loop import TrainResult, train
 from synthetic_rm.types import Array, Params, Responses, Shape
@@ -56,22 +58,26 @@ def trained(at_once: int | None, seeds: int = 1, **how: Any) -> TrainResult:
     return train(squared_error, rewards(seeds), data, plan, 0.03, chunk=3, at_once=at_once, width=seeds, **how)
 
 
-def resumed() -> TrainResult:
+def kept(folder: Path) -> Checkpoints:
+    """After every chunk."""
+    return Checkpoints(folder, {"stage": "proxy", "key": "a" * 64}, 0.0)
+
+
+def resumed(folder: Path) -> TrainResult:
     """Stopped in the second chunk, and gone on with from what was saved after the first."""
 
     def stop(members: range, step: int, losses: np.ndarray) -> None:
         if step == STEPS:
             raise KeyboardInterrupt
 
-    with tempfile.TemporaryDirectory() as folder:
-        kept = (Path(folder) / "kept", {"stage": "proxy", "key": "a" * 64}, 0.0)
-        with suppress(KeyboardInterrupt):
-            trained(2, checkpoints=Checkpoints(*kept), on_chunk=stop)
-        assert (Path(folder) / "kept").exists()
-        return trained(2, checkpoints=Checkpoints(*kept))
+    with suppress(KeyboardInterrupt):
+        trained(2, checkpoints=kept(folder), on_chunk=stop)
+    assert len(list(folder.glob("seeds-0/0*"))) == 1
+    return trained(2, checkpoints=kept(folder))
 
 
-def optimized() -> dict[str, Any]:
+def optimized(folder: Path) -> dict[str, Any]:
+    """Stopped when four updates were made, and gone on with from what was saved after two."""
     reference, proxy = NETWORK.init(jax.random.key(3)), rewards()
     value = jax.tree.map(lambda x: x[0], proxy)
     model = neural_reward(NETWORK, value)
@@ -85,27 +91,67 @@ def optimized() -> dict[str, Any]:
         key, models = jax.random.key(6), {"proxy": model, "gold": model}
         return {"gold": measure_policy(NETWORK, params, reference, prompts[:8], key, **sizes, **models).gold}
 
-    (result,) = optimize(program, reference, prompts, [lane], course, on_point=measured)
+    def stop(lane: int, metrics: Metrics) -> None:
+        if list(folder.glob("lanes-0/0*")):
+            raise KeyboardInterrupt
+
+    what: Any = (program, reference, prompts, [lane], course)
+    with suppress(KeyboardInterrupt):
+        optimize(*what, on_point=measured, on_chunk=stop, checkpoints=kept(folder))
+    (result,) = optimize(*what, on_point=measured, checkpoints=kept(folder))
     named = ("kl", "proxy", "loss", "value_loss", "gradient_norm")
     golds = np.stack([found["gold"] for _, found in result.points])
     return {name: getattr(result.history, name) for name in named} | {"measured": golds}
 
 
-def every_loop() -> dict[str, Any]:
-    """What training, scoring and a few iterations of PPO come to."""
+def every_loop(folder: Path) -> dict[str, Any]:
+    """What training, scoring and a few iterations of PPO come to; checkpoints lie in the folder."""
     result = trained(at_once=2)
     members = jax.vmap(lambda params: neural_reward(NETWORK, params))(result.params)
     scores = score_members(members, responses())
     both = trained(at_once=None, seeds=2).losses
-    return {"losses": result.losses, "resumed": resumed().losses, "both": both, "scores": scores, **optimized()}
+    return {
+        "losses": result.losses,
+        "resumed": resumed(folder).losses,
+        "both": both,
+        "scores": scores,
+        **optimized(folder),
+    }
+
+
+def told() -> list[str]:
+    """What two processes agree on, and how what one refuses ends in the other; at last each is by itself."""
+
+    def by(process: int) -> str:
+        require(place() != process, f"refused by {process}")
+        return f"made by {place()}"
+
+    found = [str(gathered(place())), agreed(f"said by {place()}"), by_first(lambda: by(1)), by_all(lambda: by(2))]
+    for act in (lambda: by_first(lambda: by(0)), lambda: by_all(lambda: by(1))):
+        try:
+            found.append(act())
+        except InputError as error:
+            found.append(str(error))
+    try:
+        by_first(lambda: Path("/dev/full").write_text("full"))
+    except OSError as error:
+        found.append(str(error))
+    try:
+        with parting():
+            require(place() == 0, "left by 1")
+            gathered("0 waits")
+    except InputError as error:
+        found.append(str(error))
+    return [*found, str(gathered("by itself"))]
 
 
 def main(output: str, mesh: str, port: str = "", process: str = "0") -> None:
     shape = None if mesh == "none" else [int(x) for x in mesh.split(",")]
     if port:
-        jax.distributed.initialize(f"127.0.0.1:{port}", num_processes=2, process_id=int(process))
+        prepare(coordinator=f"127.0.0.1:{port}", processes=2, process=int(process))
     with sharing(shape):
-        found = {"losses": trained(at_once=2).losses} if port else every_loop()
+        found = every_loop(Path(output).parent / "kept")
+    found["told"] = np.array(told() if port else [], str)
     found["devices"] = np.array([jax.device_count(), jax.local_device_count()])
     found["rows"] = np.array([len(x.device_set) * x.is_fully_replicated for x in SEEN if hasattr(x, "device_set")])
     np.savez(Path(output), **found)

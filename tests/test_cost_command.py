@@ -8,6 +8,8 @@ from types import ModuleType
 import pytest
 from scripts import load_script
 
+from synthetic_rm.hosts import check
+
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "conf" / "CLUSTER.md").read_text(encoding="utf-8")
 
@@ -63,10 +65,10 @@ def test_the_numbers_on_the_page_are_the_models(
     assert memory == f"{max(stage.resident + stage.memory.total for stage in found) / 1e9:.0f}"
 
 
-COMMANDS = re.findall(r"^python experiments/run\.py (.*?)(?=\n```|\npython)", PAGE, re.MULTILINE | re.DOTALL)
+COMMANDS = re.findall(r"^ *python experiments/run\.py (.*?)(?=\n```|\npython)", PAGE, re.MULTILINE | re.DOTALL)
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=[shlex.split(command)[-1] for command in COMMANDS])
+@pytest.mark.parametrize("command", COMMANDS, ids=[str(i) for i in range(len(COMMANDS))])
 def test_the_commands_on_the_page_compose(script: ModuleType, command: str) -> None:
     """With the first of the sizes that a sweep asks for."""
     words = [
@@ -79,12 +81,15 @@ def test_the_commands_on_the_page_compose(script: ModuleType, command: str) -> N
     if "hydra/launcher=ray" in words:
         pytest.importorskip("hydra_plugins.hydra_ray_launcher")
     settings = script.composed(words)
+    check(*(getattr(settings.runtime, name) for name in ("coordinator", "processes", "process")))
     assert settings.scale == "pod" and settings.output.startswith("results/pod")
 
 
 def test_the_page_has_a_command_for_every_launcher_and_the_grid() -> None:
     assert len(COMMANDS) >= 7
     for words in (
+        "runtime.coordinator=auto",
+        "runtime.coordinator=node1:7777",
         "-m hydra/launcher=slurm",
         "-m hydra/launcher=ray",
         "+experiment=data_size",

@@ -1,7 +1,6 @@
 """What devices share comes to what one device does; on one device nothing is changed."""
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import shared_work
 from jax.sharding import PartitionSpec
+from scripts import free_port
 
 from synthetic_rm import devices
 from synthetic_rm.devices import MODEL, device_memory, everywhere, parameter_spec, share_parameters, sharing, split
@@ -39,9 +39,15 @@ def ended(process: subprocess.Popen[str], output: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def alone() -> dict[str, Any]:
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The same work on one device, in this process."""
-    return shared_work.every_loop()
+    return shared_work.every_loop(tmp_path_factory.mktemp("alone") / "kept")
+
+
+def alike(found: dict[str, Any], alone: dict[str, Any]) -> None:
+    for name, values in alone.items():
+        np.testing.assert_allclose(found[name], values, rtol=2e-4, atol=2e-5, err_msg=name)
+    np.testing.assert_array_equal(found["resumed"], found["losses"])
 
 
 def test_eight_devices_come_to_what_one_does(tmp_path: Path, alone: dict[str, Any]) -> None:
@@ -49,21 +55,21 @@ def test_eight_devices_come_to_what_one_does(tmp_path: Path, alone: dict[str, An
     found = ended(start(tmp_path / "shared.npz", 8, "4,2"), tmp_path / "shared.npz")
     assert list(found["devices"]) == [8, 8]
     assert len(found["rows"]) > 0 and (found["rows"] == 0).all()  # the loss never saw all rows of a batch on a device
-    for name, values in alone.items():
-        np.testing.assert_allclose(found[name], values, rtol=2e-4, atol=2e-5, err_msg=name)
-    np.testing.assert_array_equal(found["resumed"], found["losses"])
+    alike(found, alone)
     assert alone["losses"][0, -1] < alone["losses"][0, 0] and alone["kl"][-1] > 0 and alone["both"].shape[0] == 2
 
 
-def test_two_processes_train_to_the_same_loss(tmp_path: Path, alone: dict[str, Any]) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+def test_two_processes_come_to_what_one_does(tmp_path: Path, alone: dict[str, Any]) -> None:
+    """They share the parameters of all networks (and batches in tests/test_several_processes.py)."""
+    port = free_port()
     outputs = [tmp_path / f"{i}.npz" for i in range(2)]
-    processes = [start(output, 1, "none", port, str(i)) for i, output in enumerate(outputs)]
-    for found in [ended(*pair) for pair in zip(processes, outputs, strict=True)]:
+    processes = [start(output, 1, "1,2", port, str(i)) for i, output in enumerate(outputs)]
+    for place, found in enumerate([ended(*pair) for pair in zip(processes, outputs, strict=True)]):
         assert list(found["devices"]) == [2, 1]
-        np.testing.assert_allclose(found["losses"], alone["losses"], rtol=2e-4)
+        *agreements, full, left, last = found["told"]
+        assert agreements == ["[0, 1]", "said by 0", "made by 0", f"made by {place}", "refused by 0", "refused by 1"]
+        assert "No space left" in full and left == "left by 1" and last == "['by itself']"
+        alike(found, alone)
 
 
 def test_one_device_is_used_as_if_there_were_no_mesh() -> None:

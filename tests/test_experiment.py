@@ -61,6 +61,19 @@ def test_every_record_traces_to_a_run_and_every_run_is_listed_in_the_report(fini
     assert all(f">{run}<" in page for run in told.runs["run"])
 
 
+def test_processes_that_were_given_something_else_are_told(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = [
+        changed({"rl.seed": seed, "runtime.process": place}, made.settings) for place, seed in enumerate((0, 0, 7))
+    ]
+    told: list[str] = []
+    monkeypatch.setattr(experiment, "gathered", lambda own: [told.append(own)])
+    for one in given:
+        experiment.check_alike(one)
+    monkeypatch.setattr(experiment, "gathered", lambda own: told)
+    with pytest.raises(InputError, match=r"^rl\.seed=7: process 2 has it, the first 0; allowed is one for all$"):
+        experiment.check_alike(given[0])
+
+
 def spoil(monkeypatch: pytest.MonkeyPatch, seeds: list[int]) -> None:
     scores = Simulation.proxy_scores
 

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stored import CONFIG, ORIGIN, Maker, get, listing
 
+from synthetic_rm import hosts
 from synthetic_rm import store as module
 from synthetic_rm.checkpoints import Checkpoints
 from synthetic_rm.errors import InputError
@@ -218,6 +219,15 @@ def test_a_disk_that_is_full_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No space left on device"):
         get(tmp_path, full)
     assert [path.suffixes for path in tmp_path.glob("proxy/*")] == [[".failed", ".json"]]
+
+
+def test_a_process_that_does_not_see_what_the_first_published_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "first", lambda: False)
+    monkeypatch.setattr(hosts, "IN_SIGHT", 0.2)
+    with pytest.raises(InputError, match=r"does not see proxy/abc of the first one; allowed is a folder that all"):
+        module.Store(tmp_path, {})._seen(tmp_path / "proxy" / "abc", lambda: pytest.fail("it is not there"))
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from synthetic_rm.devices import split
+from synthetic_rm.devices import everywhere, split
 from synthetic_rm.losses import pair_margins
 from synthetic_rm.optimizers.rollout import Summary, roll_out, summarise
 from synthetic_rm.types import Array, Key, Network, Params, Responses, RewardModel
@@ -54,14 +54,14 @@ def _draw(network: Network, samples: int, max_tokens: int) -> Any:
     @jax.jit
     def draw(params: Params, reference: Params, prompts: Array, key: Key) -> tuple[Responses, Summary]:
         keys = jax.random.split(key, prompts.shape[0])
-        return jax.lax.map(lambda x: block(params, reference, *x), (prompts, keys))
+        return everywhere(jax.lax.map(lambda x: block(params, reference, *x), (prompts, keys)))
 
     return draw
 
 
 @jax.jit
 def _scores(model: RewardModel, responses: Responses) -> Array:
-    return jax.lax.map(lambda block: model(split(block)), responses)
+    return everywhere(jax.lax.map(lambda block: model(split(block)), responses))
 
 
 def measure_policy(

@@ -229,4 +229,4 @@ def run_chunk(
 
     start = (state, jnp.asarray(False), jnp.int32(0))
     (state, _, done), metrics = jax.lax.scan(body, start, jnp.arange(size))
-    return share_parameters(state, lead=1), everywhere(metrics), done
+    return share_parameters(state, lead=1), *everywhere((metrics, done))
