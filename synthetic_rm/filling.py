@@ -32,8 +32,9 @@ def fill_arrays(
     *,
     into: Path | None = None,
     on_chunk: Callable[[Arrays], None] | None = None,
+    at_once: int | None = None,
 ) -> dict[str, np.ndarray]:
-    """Fill arrays of these types and shapes, several chunks at once.
+    """Fill arrays of these types and shapes, several chunks at once (`at_once`; None: one for each processor).
 
     Args:
         shapes: {name: (dtype, shape)}.
@@ -67,7 +68,7 @@ def fill_arrays(
             for place in (places[i] for i in np.flatnonzero(done).tolist()):
                 on_chunk(at(place))
     missing: list[int] = np.flatnonzero(~done).tolist()
-    for i, chunk in concurrently(lambda i: (i, make(places[i])), missing):
+    for i, chunk in concurrently(lambda i: (i, make(places[i])), missing, at_once):
         for name, x in chunk.items():
             arrays[name][places[i]] = x
         done[i], checksums[i] = True, _checksum(at(places[i]))

@@ -2,19 +2,18 @@
 
 import io
 import json
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from synthetic_rm.curves import TOLD, Curves, curves_of, displayed, end_line
 from synthetic_rm.files import write_atomic, write_table
-from synthetic_rm.measuring import curve_records, displayed_curve, sample_rows, scores_of, starts
+from synthetic_rm.measuring import curve_records, sample_rows
 from synthetic_rm.rl_tables import rl_tables
 from synthetic_rm.run_rows import Row, curve_row, each_once, proxy_row, release_row, stage_row
 from synthetic_rm.simulation import ProxyGroup, Simulation
-from synthetic_rm.tails import pool_tail
 from synthetic_rm.types import Curve
 
 
@@ -91,48 +90,34 @@ def _curve_arrays(simulation: Simulation, curves: list[tuple[str, Curve]]) -> di
 
 def measure_group(simulation: Simulation, group: ProxyGroup) -> Measured:
     """Measure every proxy of a size. One that is not finite (weights, scores, recalibration) is marked and left out."""
-    found = Measured([], [], [], [])
-    scoring, scores, gold = simulation.proxy_scoring(group), simulation.proxy_scores(group), simulation.gold_scores()
-    factors, facts = simulation.recalibration(group), group.artifact.facts
-    with simulation.reporter.bar(f"best of n, proxies {facts['total']:,}", len(factors), "curves") as bar:
-        for seed, factor in enumerate(factors):
-            finite = bool(facts["finite"][seed] and np.isfinite(scores[seed]).all() and np.isfinite(factor))
-            found.runs.append(proxy_row(group, seed, factor, finite, simulation.store.origin))
-            if finite:
-                found.runs.append(curve_row(simulation, group, scoring, seed, factor))
-                finite = found.runs[-1]["status"] == "ok"
-            told = _end([_measure_seed(simulation, group, seed, scores[seed], gold, found)]) if finite else "not finite"
-            bar.advance(1, f"seed {seed}: {told}")
-    simulation.reporter.say(group_line(facts["total"], found, factors))
+    found, origin = Measured([], [], [], []), simulation.store.origin
+    scoring, curves = simulation.proxy_scoring(group), curves_of(simulation, group)
+    for seed, sound in enumerate(curves.sound.tolist()):
+        found.runs.append(proxy_row(group, seed, curves, origin))
+        if sound:
+            found.runs.append(curve_row(simulation, group, scoring, seed, curves))
+        if sound and found.runs[-1]["status"] == "ok":
+            _add_curve(simulation, group, seed, curves, found)
+    simulation.reporter.say(group_line(group.artifact.facts["total"], found, curves.recalibration.tolist()))
     return found
 
 
-def _measure_seed(
-    simulation: Simulation, group: ProxyGroup, seed: int, raw: np.ndarray, gold: np.ndarray, found: Measured
-) -> Curve:
-    """The curve of a seed, whose row is the last of `found`; its records and samples join it."""
-    row, started = found.runs[-1], time.perf_counter()
-    scores = scores_of(raw, gold, row["recalibration"] / simulation.world.gold_scale)
-    curve = displayed_curve(scores, simulation.pressures())
-    found.records.append(curve_records(simulation, group, seed, row["run"], scores, curve))
+def _add_curve(simulation: Simulation, group: ProxyGroup, seed: int, curves: Curves, found: Measured) -> None:
+    """The curve of a seed, whose row is the last of `found`; figures, records and samples join it."""
+    row = found.runs[-1]
+    scale = row["recalibration"] / simulation.world.gold_scale
+    curve = displayed(simulation.pressures(), curves.proxy[seed], curves.gold[seed], scale)
+    row |= {name: curves.figure(seed, name) for name in TOLD}
+    found.records.append(curve_records(simulation, group, seed, row["run"], curves, curve))
     found.curves.append((row["run"], curve))
-    row |= pool_tail(scores.proxy) | starts(raw, gold, scores.scale)
     if not found.samples:
-        found.samples.extend(sample_rows(simulation, group, seed, scores))
-    row["seconds"] = round(row["seconds"] + time.perf_counter() - started, 3)
-    return curve
-
-
-def _end(curves: list[Curve]) -> str:
-    """Where the curves end, on average: KL, proxy and gold at the largest n."""
-    proxy, gold = (np.mean([getattr(curve, name)[:, -1] for curve in curves]) for name in ("proxy", "gold"))
-    return f"n {curves[0].pressure[-1]:,}, KL {curves[0].kl[-1]:.2f}, proxy {proxy:.2f}, gold {gold:.2f}"
+        found.samples.extend(sample_rows(simulation, group, seed, curves, scale))
 
 
 def group_line(params: int, found: Measured, factors: list[float]) -> str:
     """What was found of the proxies of one size, in one line."""
     curves, lost = [curve for _, curve in found.curves], len(factors) - len(found.curves)
-    told = [f"proxies {params:,}:", _end(curves) if curves else "no curve"]
+    told = [f"proxies {params:,}:", end_line(curves) if curves else "no curve"]
     told += [f"(mean of {len(curves)} seeds)"] if len(curves) > 1 else []
     told += [f"({lost} not finite)"] if lost else []
     turned = sum(factor < 0 for factor in factors)

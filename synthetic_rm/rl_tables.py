@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from synthetic_rm.measuring import setting_columns, standard_error, starts
+from synthetic_rm.curves import curves_of, starts
+from synthetic_rm.measuring import setting_columns, standard_error
 from synthetic_rm.optimizers.rl import Metrics
 from synthetic_rm.optimizers.rollout import Summary
 from synthetic_rm.provenance import digest
@@ -54,7 +55,7 @@ def rl_tables(simulation: Simulation) -> RLTables:
     records, runs, samples, histories = [], [], [], []
     curves: list[tuple[str, Points]] = []
     for group in optimized(simulation):
-        factors = simulation.recalibration(group.proxies)
+        factors = curves_of(simulation, group.proxies).recalibration.tolist()
         shown = False
         for lane, seeds in enumerate(run_seeds(simulation.settings.rl)):
             row = run_row(simulation, group, lane, seeds, factors[seeds.proxy])

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from synthetic_rm.curves import Curves
 from synthetic_rm.provenance import digest
 from synthetic_rm.simulation import ProxyGroup, Simulation
 from synthetic_rm.store import Artifact
@@ -63,26 +64,26 @@ def proxy_name(group: ProxyGroup, seed: int) -> str:
     return f"proxy-{group.artifact.facts['total']}-s{seed}-{group.artifact.key[:8]}"
 
 
-def proxy_row(group: ProxyGroup, seed: int, factor: float, finite: bool, origin: Mapping[str, Any]) -> Row:
+def proxy_row(group: ProxyGroup, seed: int, curves: Curves, origin: Mapping[str, Any]) -> Row:
     """One seed of a group of proxies; its seconds are its share of the group's."""
     facts = group.artifact.facts
     return stage_row(group.artifact, origin) | {
         "run": proxy_name(group, seed),
-        "status": status(finite),
+        "status": status(curves.sound[seed]),
         "seconds": group.artifact.manifest["seconds"] / len(facts["finite"]),
         "learning_rate": facts["learning_rate"],
         "train_loss": facts["train_loss"][seed],
         "validation_loss": facts["validation_loss"][seed],
         "validation_accuracy": facts["validation_accuracy"][seed],
-        "recalibration": factor,
+        "recalibration": float(curves.recalibration[seed]),
         "proxy_seed": seed,
     }
 
 
-def curve_row(simulation: Simulation, group: ProxyGroup, scoring: Artifact, seed: int, factor: float) -> Row:
+def curve_row(simulation: Simulation, group: ProxyGroup, scoring: Artifact, seed: int, curves: Curves) -> Row:
     """A best-of-n curve, known by all that determines it: proxy, pool, gold, held-out comparisons, values of n.
 
-    Its seconds are the seed's share of `scoring` the pool, to which the caller adds those of measuring.
+    Its seconds are the seed's share of `scoring` the pool and of measuring the curves.
     """
     facts = group.artifact.facts
     key = digest(
@@ -97,18 +98,16 @@ def curve_row(simulation: Simulation, group: ProxyGroup, scoring: Artifact, seed
             "pressures": simulation.pressures().tolist(),
         }
     )
-    return {
+    seconds = scoring.manifest["seconds"] + curves.artifact.manifest["seconds"]
+    return stage_row(curves.artifact, simulation.store.origin) | {
         "run": f"best_of_n-{facts['total']}-s{seed}-{key[:8]}",
         "stage": "best_of_n",
         "status": status(simulation.gold_scoring.facts["finite"][0]),
         "config_hash": key,
-        "commit": simulation.store.origin["commit"],
-        "device": simulation.store.origin["device"],
-        "seconds": scoring.manifest["seconds"] / len(facts["finite"]),
-        "reused": False,
+        "seconds": seconds / len(facts["finite"]),
         "params": facts["total"],
         "params_nonembedding": facts["non_embedding"],
-        "recalibration": factor,
+        "recalibration": float(curves.recalibration[seed]),
         "proxy_seed": seed,
         "proxy_run": proxy_name(group, seed),
     }

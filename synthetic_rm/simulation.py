@@ -258,16 +258,20 @@ class Simulation:
         return open_npy(self.proxy_scoring(group).path / "scores.npy")
 
     @cached_property
-    def held_out_gold(self) -> np.ndarray:
-        """[groups, pairs] gold's native margins on the held-out comparisons."""
+    def held_out_scoring(self) -> Artifact:
+        """Score the held-out comparisons by gold."""
 
         def make(folder: Path, checkpoints: Checkpoints) -> dict[str, Any]:
             scores = score(self.world.gold, self._held_out, checkpoints.loop("scored"))
             np.save(folder / "scores.npy", scores, allow_pickle=False)
             return {}
 
-        stored = self.store.get("scores", {}, [self.comparisons.key, "gold", *self.world.keys], make)
-        return self._margins(open_npy(stored.path / "scores.npy") * self.world.gold_scale)
+        return self.store.get("scores", {}, [self.comparisons.key, "gold", *self.world.keys], make)
+
+    @cached_property
+    def held_out_gold(self) -> np.ndarray:
+        """[groups, pairs] gold's native margins on the held-out comparisons."""
+        return self._margins(open_npy(self.held_out_scoring.path / "scores.npy") * self.world.gold_scale)
 
     @cached_property
     def _held_out(self) -> Responses:
@@ -277,14 +281,14 @@ class Simulation:
     def _margins(self, scores: np.ndarray) -> np.ndarray:
         return np.asarray(pair_margins(jnp.asarray(scores).reshape(-1, self.settings.comparisons.group_size)))
 
-    def recalibration(self, group: ProxyGroup) -> list[float]:
-        """Per seed, the factor on the proxy's logits that minimises cross-entropy to gold's soft labels (section 2.2).
+    def recalibration(self, group: ProxyGroup, seed: int) -> float:
+        """The factor on a proxy's logits that minimises cross-entropy to gold's soft labels (section 2.2).
 
         s* = argmin_s mean CE(s(g_a - g_b), s(s (r_a - r_b))) over the held-out comparisons, gold on its native scale.
         """
-        members = (jax.tree.map(lambda x, i=i: x[i], group.params) for i in range(self.settings.proxy.seeds))
-        models = [neural_reward(group.network, member, self.settings.proxy.readout) for member in members]  # type: ignore[arg-type]
-        return [recalibration_factor(self._margins(score(m, self._held_out)), self.held_out_gold) for m in models]
+        params = jax.tree.map(lambda x: x[seed], group.params)
+        model = neural_reward(group.network, params, self.settings.proxy.readout)  # type: ignore[arg-type]
+        return recalibration_factor(self._margins(score(model, self._held_out)), self.held_out_gold)
 
     def pressures(self) -> np.ndarray:
         """[k] the values of n measured."""

@@ -41,6 +41,7 @@ VERSIONS = {
     "proxy": 3,
     "pool": 2,
     "scores": 2,
+    "curves": 1,
     "rl": 2,
 }
 """Raised when a stage's code changes what it makes, so that older artifacts are no longer found."""

@@ -44,4 +44,5 @@ def test_a_run_that_is_killed_at_random_moments_ends_as_if_it_were_not(tmp_path:
     records = [(tmp_path / name / "records.csv").read_bytes() for name in ("whole", "killed")]
     assert records[0] == records[1] and len(records[0].splitlines()) > 10
     ours, theirs = (contents(tmp_path / name / "store") for name in ("whole", "killed"))
-    assert ours == theirs and {name.split("/")[0] for name in ours} >= {"backbone", "gold", "proxy", "scores", "rl"}
+    stages = {name.split("/")[0] for name in ours}
+    assert ours == theirs and stages >= {"backbone", "gold", "proxy", "scores", "curves", "rl"}

@@ -23,8 +23,8 @@ FLOORS = {
             "comparisons training",
             "optimizers",
             "settings settings_checks store storekeeping world calibration build checks release initial_policy "
-            "simulation measuring rl_simulation rl_tables run_rows results study learned_world analytic cost_stages "
-            "costs capacity",
+            "simulation curves measuring rl_simulation rl_tables run_rows results study learned_world analytic "
+            "cost_stages costs capacity",
             "analysis",
             "config experiments sweep experiment analytic_experiment",
         )

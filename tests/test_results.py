@@ -1,6 +1,7 @@
 """Tables of a run: what is not finite is marked and left out, every row is known by what made it, texts survive."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import pandas as pd
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tiny_world import ORIGIN, SIZE, Made, simulation, tiny_world
+from tiny_world import ORIGIN, SIZE, Made, simulation, tiny_world, without_curves
 
 from synthetic_rm.analysis.run_folder import SAMPLE_COLUMNS, read_table
+from synthetic_rm.curves import curves_of
 from synthetic_rm.files import write_table
 from synthetic_rm.optimizers.best_of_n import measure
 from synthetic_rm.progress import Bar
@@ -28,23 +30,33 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     return tiny_world(tmp_path_factory)
 
 
-def tables_with(made: Made, monkeypatch: pytest.MonkeyPatch, name: str, value: Any) -> Tables:
-    monkeypatch.setattr(Simulation, name, value)
-    return best_of_n_tables(simulation(made))
+TablesWith = Callable[[str, Any], Tables]
 
 
-def fixed_factors(*factors: float) -> Callable[..., list[float]]:
-    return lambda self, group: list(factors)
+@pytest.fixture
+def tables_with(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TablesWith:
+    """Tables of curves measured where an attribute of the simulation is another."""
+    stores = (tmp_path / f"store-{i}" for i in itertools.count())
+
+    def measured(name: str, value: Any) -> Tables:
+        monkeypatch.setattr(Simulation, name, value)
+        return best_of_n_tables(simulation(made, store=without_curves(made, next(stores))))
+
+    return measured
+
+
+def fixed_factors(*factors: float) -> Callable[..., float]:
+    return lambda self, group, seed: factors[seed]
 
 
 def of_stage(tables: Tables, stage: str) -> pd.DataFrame:
     return tables.runs[tables.runs["stage"] == stage].reset_index(drop=True)
 
 
-def test_the_factor_is_for_the_displayed_scale_alone(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_factor_is_for_the_displayed_scale_alone(made: Made, tables_with: TablesWith) -> None:
     """A negative one turns the proxy's displayed curve round, and neither its ranking nor gold."""
-    turned = tables_with(made, monkeypatch, "recalibration", fixed_factors(-2.0, 3.0))
-    usual = tables_with(made, monkeypatch, "recalibration", fixed_factors(1.0, 1.0))
+    turned = tables_with("recalibration", fixed_factors(-2.0, 3.0))
+    usual = tables_with("recalibration", fixed_factors(1.0, 1.0))
     ranked = ["kl", "gold", "gold_se", "response_length", "kl_support", "proxy_native", "pressure"]
     pd.testing.assert_frame_equal(turned.records[ranked], usual.records[ranked])
     np.testing.assert_array_equal(turned.curves["gold"], usual.curves["gold"])
@@ -58,10 +70,8 @@ def test_the_factor_is_for_the_displayed_scale_alone(made: Made, monkeypatch: py
 
 
 @pytest.mark.parametrize("factor", [-1.5, 0.25])
-def test_the_winner_is_the_best_by_the_proxys_own_scores(
-    made: Made, monkeypatch: pytest.MonkeyPatch, factor: float
-) -> None:
-    tables = tables_with(made, monkeypatch, "recalibration", fixed_factors(factor, factor))
+def test_the_winner_is_the_best_by_the_proxys_own_scores(made: Made, tables_with: TablesWith, factor: float) -> None:
+    tables = tables_with("recalibration", fixed_factors(factor, factor))
     asked = simulation(made)
     raw = np.asarray(asked.proxy_scores(asked.proxies(SIZE)), np.float64)
     gold = np.asarray(asked.gold_scores(), np.float64)
@@ -106,9 +116,9 @@ SPOILED: dict[str, Callable[[Sequence[int]], tuple[str, Any]]] = {
 @pytest.mark.parametrize("what", SPOILED)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_seed_that_is_not_finite_is_marked_and_the_other_goes_on(
-    made: Made, monkeypatch: pytest.MonkeyPatch, what: str, seed: int
+    made: Made, tables_with: TablesWith, what: str, seed: int
 ) -> None:
-    tables = tables_with(made, monkeypatch, *SPOILED[what]([seed]))
+    tables = tables_with(*SPOILED[what]([seed]))
     proxies = of_stage(tables, "proxy").set_index("proxy_seed")["status"]
     assert proxies.to_dict() == {seed: "nonfinite", 1 - seed: "ok"}
     assert of_stage(tables, "best_of_n")["proxy_seed"].tolist() == [1 - seed]
@@ -120,25 +130,48 @@ def test_a_seed_that_is_not_finite_is_marked_and_the_other_goes_on(
 
 
 @pytest.mark.parametrize("what", SPOILED)
-def test_where_nothing_is_finite_every_run_is_still_listed(
-    made: Made, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, what: str
-) -> None:
-    tables = tables_with(made, monkeypatch, *SPOILED[what]([0, 1]))
+def test_where_nothing_is_finite_every_run_is_still_listed(tables_with: TablesWith, tmp_path: Path, what: str) -> None:
+    tables = tables_with(*SPOILED[what]([0, 1]))
     assert tables.records.empty and tables.samples.empty and len(tables.curves["run"]) == 0
     assert of_stage(tables, "proxy")["status"].tolist() == ["nonfinite"] * 2
-    write_tables(tables, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"runs.csv", "environment.json"}
-    assert (pd.read_csv(tmp_path / "runs.csv")["status"] == "nonfinite").sum() == 2
+    left = tmp_path / "left"
+    left.mkdir()
+    write_tables(tables, left)
+    assert {path.name for path in left.iterdir()} == {"runs.csv", "environment.json"}
+    assert (pd.read_csv(left / "runs.csv")["status"] == "nonfinite").sum() == 2
 
 
-def test_gold_scores_that_are_not_finite_leave_no_curve(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gold_scores_that_are_not_finite_leave_no_curve(made: Made, tables_with: TablesWith) -> None:
     scoring = simulation(made).gold_scoring
     spoiled = dataclasses.replace(scoring, manifest=scoring.manifest | {"facts": {"finite": [False]}})
-    tables = tables_with(made, monkeypatch, "gold_scoring", property(lambda self: spoiled))
+    tables = tables_with("gold_scoring", property(lambda self: spoiled))
     assert tables.records.empty
     assert set(of_stage(tables, "scores")["status"]) == {"nonfinite"}
     assert of_stage(tables, "best_of_n")["status"].tolist() == ["nonfinite"] * 2
     assert of_stage(tables, "proxy")["status"].tolist() == ["ok"] * 2
+
+
+def test_curves_that_a_failure_leaves_are_not_measured_again(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proxy that was measured before it is kept; what is whole is only read, by best of n and by RL."""
+    store, asked_for = without_curves(made, tmp_path / "store", every=0.0), list[int]()
+    recalibration = Simulation.recalibration
+
+    def failing(self: Simulation, group: Any, seed: int) -> float:
+        asked_for.append(seed)
+        if asked_for == [0, 1]:
+            raise RuntimeError("off")
+        return recalibration(self, group, seed)
+
+    monkeypatch.setattr(Simulation, "recalibration", failing)
+    with pytest.raises(RuntimeError, match="off"):
+        best_of_n_tables(simulation(made, store=store))
+    for _ in range(2):
+        tables = best_of_n_tables(simulation(made, store=store))
+        pd.testing.assert_frame_equal(tables.records, made.tables.records, check_exact=True)
+        pd.testing.assert_frame_equal(tables.samples, made.tables.samples, check_exact=True)
+    assert asked_for == [0, 1, 1] and of_stage(tables, "best_of_n")["reused"].all()
 
 
 def test_every_artifact_is_listed_once(made: Made) -> None:
@@ -189,8 +222,11 @@ def test_a_curves_row_says_where_when_and_how_long(made: Made) -> None:
     assert not rows[[*told, "reused", "params_nonembedding"]].isna().to_numpy().any()
     assert (rows["commit"] == ORIGIN["commit"]).all() and (rows["device"] == ORIGIN["device"]).all()
     asked = simulation(made)
-    share = asked.proxy_scoring(asked.proxies(SIZE)).manifest["seconds"] / 2
-    assert (rows["seconds"] > share).all() and (rows["seconds"] < share + 60).all()
+    group = asked.proxies(SIZE)
+    spent = [stage.manifest["seconds"] for stage in (asked.proxy_scoring(group), curves_of(asked, group).artifact)]
+    assert (
+        min(spent) > 0 and rows["seconds"].tolist() == pytest.approx([sum(spent) / 2] * 2) and not rows["reused"].any()
+    )
     for run, hash in zip(rows["run"], rows["config_hash"], strict=True):
         assert run.endswith(hash[:8])
     assert set(made.tables.records["run"]) == set(rows["run"]) == set(made.tables.curves["run"])
@@ -264,19 +300,17 @@ def test_any_text_survives_the_table_of_samples(tmp_path_factory: pytest.TempPat
 
 
 def test_the_largest_n_is_told_while_curves_are_measured(
-    made: Made, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     notes: list[str] = []
     monkeypatch.setattr(Bar, "advance", lambda self, amount, note="", **others: notes.append(note))
-    asked = simulation(made)
+    asked = simulation(made, store=without_curves(made, tmp_path / "store"))
     said: list[str] = []
     monkeypatch.setattr(asked.reporter, "say", said.append)
     tables = best_of_n_tables(asked)
     last = tables.records[tables.records["pressure"] == 48]
     assert len(notes) == len(last) == 2
     for note, (_, row) in zip(notes, last.iterrows(), strict=True):
-        assert note == (
-            f"seed {row['proxy_seed']}: n 48, KL {row['kl']:.2f}, proxy {row['proxy']:.2f}, gold {row['gold']:.2f}"
-        )
+        assert note == f"n 48, KL {row['kl']:.2f}, proxy {row['proxy']:.2f}, gold {row['gold']:.2f}"
     assert any(f"gold {last['gold'].mean():.2f} (mean of 2 seeds)" in line for line in said)
     assert capsys.readouterr() == ("", "")

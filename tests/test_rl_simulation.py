@@ -108,7 +108,7 @@ def test_curves_and_records_are_the_measurements(made: Made, group: RLGroup, tab
         )
         native = group.points["proxy"][lane, 1:count].mean(1) * raw[lane].std()
         np.testing.assert_allclose(rows["proxy_native"].iloc[1:], native, rtol=1e-4, atol=1e-5)
-        factor = asked.recalibration(group.proxies)[lane] / made.world.gold_scale
+        factor = asked.recalibration(group.proxies, lane) / made.world.gold_scale
         np.testing.assert_allclose(rows["proxy"], factor * rows["proxy_native"], rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(rows["kl"], group.points["kl"][lane, :count].mean(1), rtol=1e-5)
         np.testing.assert_allclose(rows["clip_fraction"], group.history["clip_fraction"][lane][rows["pressure"]])

@@ -14,6 +14,7 @@ from tiny_world import HELD_OUT, ORIGIN, SIZE, TRAINING, Made, changed, simulati
 
 from synthetic_rm import build
 from synthetic_rm.build import Builder, data_sha256
+from synthetic_rm.curves import curves_of
 from synthetic_rm.environments.reviews.ratings import DATA_SHA256
 from synthetic_rm.errors import InputError
 from synthetic_rm.progress import Reporter
@@ -21,6 +22,7 @@ from synthetic_rm.provenance import digest
 from synthetic_rm.results import best_of_n_tables
 from synthetic_rm.scoring import score
 from synthetic_rm.settings import EnvironmentSettings
+from synthetic_rm.simulation import ProxyGroup
 from synthetic_rm.store import Artifact, Make, Store
 from synthetic_rm.types import Responses
 from synthetic_rm.world import assemble
@@ -40,8 +42,8 @@ def test_the_second_time_every_stage_is_found_and_the_tables_are_the_same(made: 
     again = simulation(made)
     tables = best_of_n_tables(again)
     assert all(stage.reused for stage in again.world.stages)
-    stages = tables.runs[tables.runs["stage"] != "best_of_n"]
-    assert stages["reused"].all() and set(stages["stage"]) >= {"reference", "gold", "comparisons", "proxy", "pool"}
+    stages = {"reference", "gold", "comparisons", "proxy", "pool", "best_of_n"}
+    assert tables.runs["reused"].all() and set(tables.runs["stage"]) >= stages
     assert contents(made.store) == before
     pd.testing.assert_frame_equal(tables.records, made.tables.records)
     pd.testing.assert_frame_equal(tables.samples, made.tables.samples)
@@ -107,7 +109,7 @@ def test_human_labels_replace_golds_and_leave_the_world_and_the_pool(made: Made)
     human = simulation(made, {"comparisons.labels": "human"})
     tables = best_of_n_tables(human)
     assert human.world.keys == made.world.keys and human.pool.key == simulation(made).pool.key and human.pool.reused
-    assert (tables.records["labels"] == "human").all() and not human.comparisons.reused
+    assert (tables.records["labels"] == "human").all() and human.comparisons.key != simulation(made).comparisons.key
     assert np.abs(tables.curves["gold"] - made.tables.curves["gold"]).max() > 0
 
     def rows(split: str) -> set[tuple[int, ...]]:
@@ -170,17 +172,25 @@ def keys_of(made: Made, changes: dict[str, Any]) -> dict[str, str]:
         asked.proxies(SIZE)
     for of in (["gold", *made.world.keys], [store.keys["proxy"]]):
         asked.pool_scores(None, "", of)
-    return store.keys
+    keys = dict(store.keys)
+    proxy, scoring = (
+        Artifact(Path(), keys[stage], {"facts": {"finite": [True]}}, reused=True) for stage in ("proxy", "scores")
+    )
+    asked.__dict__["proxy_scoring"] = lambda group: scoring
+    with contextlib.suppress(InputError):  # nor arrays
+        curves_of(asked, ProxyGroup(SIZE, made.world.reference, None, proxy))
+    return keys | {"curves": store.keys["curves"]}
 
 
-PROXY, COMPARISONS, POOL = {"proxy", "scores"}, {"comparisons", "proxy", "scores"}, {"pool", "scores", "scores of gold"}
+CURVES, PROXY = {"curves"}, {"proxy", "scores", "curves"}
+COMPARISONS, POOL = PROXY | {"comparisons"}, {"pool", "scores", "scores of gold", "curves"}
 CHANGES: list[tuple[dict[str, Any], set[str]]] = [
     ({"output": "elsewhere", "store": "elsewhere", "runtime.threads": 1, "runtime.progress": True}, set()),
     ({"runtime.checkpoint_seconds": 1.0}, set()),
     ({"scale": "other", "experiment": "other"}, set()),
     ({"fit.resamples": 500, "fit.level": 0.9, "fit.held_out_kl": 2.0}, set()),
-    ({"best_of_n.points": 9}, set()),
-    ({"best_of_n.max_n": 20}, set()),
+    ({"best_of_n.points": 9}, CURVES),
+    ({"best_of_n.max_n": 20}, CURVES),
     ({"best_of_n.table_prompts": 3}, set()),
     ({"best_of_n.samples": 96}, POOL),
     ({"best_of_n.prompts": 5}, POOL),
@@ -209,7 +219,7 @@ def test_a_setting_changes_the_stages_it_bears_on_and_no_others(
     made: Made, changes: dict[str, Any], expected: set[str]
 ) -> None:
     before, after = keys_of(made, {}), keys_of(made, changes)
-    assert set(before) == {"comparisons", "proxy", "pool", "scores", "scores of gold"} == set(after)
+    assert set(before) == {"comparisons", "proxy", "pool", "scores", "scores of gold", "curves"} == set(after)
     assert {stage for stage in before if before[stage] != after[stage]} == expected
 
 

@@ -72,5 +72,5 @@ def test_forty_points_over_traced_values_compile_each_program_once(
         jax.jit(lambda x: x + 1)(1.0)
     assert len(compiled) > 0  # it does count
     stages = {path.name: len([p for p in path.iterdir() if p.is_dir()]) for path in (tmp_path / "store").iterdir()}
-    wanted = {"tokenizer": 1, "reference": 1, "gold": 1, "pool": 1, "comparisons": 2, "proxy": 4, "rl": 40}
+    wanted = {"tokenizer": 1, "reference": 1, "gold": 1, "pool": 1, "comparisons": 2, "proxy": 4, "curves": 4, "rl": 40}
     assert {stage: stages[stage] for stage in wanted} == wanted

@@ -1,5 +1,7 @@
 """A tiny world with every stage of an experiment, made once in a session of tests; its store is shared."""
 
+import os
+import shutil
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -60,6 +62,12 @@ def simulation(made: Made, changes: dict[str, Any] | None = None, store: Store |
     settings = changed(changes or {}, made.settings)
     validate(settings)
     return Simulation(settings, store or Store(made.store, ORIGIN), Reporter(False))
+
+
+def without_curves(made: Made, folder: Path, every: float | None = None) -> Store:
+    """A store in a folder that is not there yet, of every stage but the curves, which are then measured anew."""
+    shutil.copytree(made.store, folder, copy_function=os.link, ignore=shutil.ignore_patterns("curves"))
+    return Store(folder, ORIGIN, checkpoint_seconds=every)
 
 
 def tiny_world(temporary: pytest.TempPathFactory) -> Made:
