@@ -15,7 +15,7 @@ import numpy as np
 from synthetic_rm.checkpoints import Checkpoints
 from synthetic_rm.devices import sharing
 from synthetic_rm.errors import InputError, require
-from synthetic_rm.hosts import agreed, by_all, by_first, gathered, parting, place
+from synthetic_rm.hosts import agreed, by_all, by_first, gathered, parting, place, several
 from synthetic_rm.networks import transformer
 from synthetic_rm.optimizers.measure_rl import measure_policy
 from synthetic_rm.optimizers.ppo import PPO
@@ -105,18 +105,16 @@ def optimized(folder: Path) -> dict[str, Any]:
 
 
 def every_loop(folder: Path) -> dict[str, Any]:
-    """What training, scoring and a few iterations of PPO come to; checkpoints lie in the folder."""
+    """What training, scoring and a few iterations of PPO come to; checkpoints lie in the folder.
+
+    Two seeds at once ("both") are one more program to compile: several processes leave them out.
+    """
     result = trained(at_once=2)
     members = jax.vmap(lambda params: neural_reward(NETWORK, params))(result.params)
     scores = score_members(members, responses())
-    both = trained(at_once=None, seeds=2).losses
-    return {
-        "losses": result.losses,
-        "resumed": resumed(folder).losses,
-        "both": both,
-        "scores": scores,
-        **optimized(folder),
-    }
+    both = {} if several() else {"both": trained(at_once=None, seeds=2).losses}
+    losses = {"losses": result.losses, "resumed": resumed(folder).losses}
+    return {**losses, **both, "scores": scores, **optimized(folder)}
 
 
 def told() -> list[str]:
