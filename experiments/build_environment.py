@@ -13,7 +13,7 @@ import jax
 
 from synthetic_rm.build import Builder, data_sha256
 from synthetic_rm.entry import Parser, guarded, traceback_kept
-from synthetic_rm.files import check_folder
+from synthetic_rm.files import make_folder
 from synthetic_rm.progress import Reporter
 from synthetic_rm.provenance import describe
 from synthetic_rm.release import ROOT, copy_license, read_release_manifest, write_release
@@ -49,8 +49,8 @@ def build(options: argparse.Namespace) -> None:
         InputError: a folder cannot be written, or the older release's manifest cannot be read.
     """
     folder = ROOT / options.name if options.install else options.output or Path("results/releases") / options.name
-    check_folder("--output", folder)
-    check_folder("--store", options.store)
+    make_folder("--output", folder)
+    make_folder("--store", options.store)
     settings = EnvironmentSettings(release=None, build=build_settings(options.name))
     prepare()
     device = jax.devices()[0]

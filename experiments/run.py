@@ -77,7 +77,8 @@ def main() -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     register()
     Sweep.points = {}
-    code = guarded(job, refused=(Refused, *ERRORS, ValueError, RecursionError), tell=one_line)  # of what Hydra composes
+    composing = (Refused, *ERRORS, ValueError, RecursionError, OSError)  # of Hydra, its folders included: ours are told
+    code = guarded(job, refused=composing, tell=one_line)
     return max(code, guarded(tell_sweep)) if Sweep.points else code
 
 

@@ -117,6 +117,8 @@ def one_line(error: BaseException) -> str:
     """The message of a configuration error on one line, with the key it names."""
     whole = error.__cause__ is None or isinstance(error, InputError | Refused)
     told = str(error) if whole else f"{error}\n{error.__cause__}"
+    if isinstance(error, OSError) and error.filename:
+        told = f"{error.filename}: cannot be used ({error.strerror})"
     if isinstance(error, OverrideParseException) and error.override not in told:
         told = f"{error.override}: {told}"
     lines = [line.strip() for line in told.splitlines() if line.strip()]

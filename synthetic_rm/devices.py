@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from synthetic_rm.errors import require
+from synthetic_rm.errors import InputError, require
 from synthetic_rm.hosts import first, gathered
 from synthetic_rm.runtime import alone
 
@@ -67,9 +67,13 @@ def mesh_shape(mesh: Sequence[int] | None) -> tuple[int, int]:
     """(devices that share every batch, devices that share every network's parameters), of all that there are.
 
     Raises:
-        InputError: they are not so many.
+        InputError: they are not so many, or there are none of the platform that is asked for.
     """
-    count = jax.device_count()
+    try:
+        count = jax.device_count()
+    except (RuntimeError, AssertionError) as error:  # the latter where the platform's own library is not installed
+        asked = jax.config.jax_platforms or "null"
+        raise InputError(f"runtime.platform={asked}: jax finds no such device here; allowed is cpu, or null") from error
     batch, model = mesh or (count, 1)
     require(batch * model == count, f"runtime.mesh={list(mesh or ())}: allowed are two numbers of product {count}")
     return batch, model

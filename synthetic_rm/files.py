@@ -48,6 +48,19 @@ def check_folder(key: str, path: Path) -> None:
     require(writable, f"{key}={path}: {nearest} is not a folder that can be written")
 
 
+def make_folder(key: str, path: Path) -> None:
+    """See that a folder is there and can be written.
+
+    Raises:
+        InputError: see `check_folder`, or the system does not let it be made; the key is named.
+    """
+    check_folder(key, path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{key}={path}: cannot be made ({error.strerror or error})") from error
+
+
 def _is_there(path: Path) -> bool:
     """Unlike `Path.exists`, an OSError where a parent is a file or the path is too long."""
     try:

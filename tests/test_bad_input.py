@@ -30,6 +30,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 
 CASES: list[tuple[list[str], list[str]]] = [
     (["proxy.sizs=[2000]"], ["proxy.sizs"]),
+    (["hydra.run.dir=/dev/null/x"], ["/dev/null/x"]),
     (["+proxy.sizs=[2000]"], ["proxy.sizs"]),
     (["proxy.seeds=two"], ["proxy.seeds", "two"]),
     (["scale=enormous"], ["scale/enormous", "laptop", "smoke"]),

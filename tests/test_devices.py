@@ -81,6 +81,18 @@ def test_one_device_is_used_as_if_there_were_no_mesh() -> None:
         pass
 
 
+def test_a_platform_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """jax raises the one where it knows the platform and finds no device, the other where it does not know it."""
+    for error in (RuntimeError("Unable to initialize backend 'cuda'"), AssertionError()):
+
+        def count(error: Exception = error) -> int:
+            raise error
+
+        monkeypatch.setattr(devices.jax, "device_count", count)
+        with pytest.raises(InputError, match=r"runtime\.platform=.*: jax finds no such device here"), sharing():
+            pass
+
+
 def test_parameters_are_shared_along_the_longest_axis_that_divides() -> None:
     assert parameter_spec((3, 8, 6), 1, 2) == PartitionSpec(None, MODEL)
     assert parameter_spec((8, 3, 6), 1, 2) == PartitionSpec(None, None, MODEL)

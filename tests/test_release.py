@@ -263,7 +263,7 @@ def test_the_licence_of_the_data_goes_with_the_models(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("option", ["--output", "--store"])
-@pytest.mark.parametrize("place", ["file", "file/inside", "x" * 300])
+@pytest.mark.parametrize("place", ["file", "file/inside", "x" * 300, "/proc/none"])
 def test_nothing_is_trained_for_a_folder_that_cannot_be(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, option: str, place: str
 ) -> None:
@@ -274,5 +274,5 @@ def test_nothing_is_trained_for_a_folder_that_cannot_be(
     monkeypatch.setattr(sys, "argv", ["build_environment.py", option, str(tmp_path / place)])
     assert script.main() == 2
     out, err = capsys.readouterr()
-    assert out == "" and len(err.splitlines()) == 1 and f"error: {option}={tmp_path}" in err
+    assert out == "" and len(err.splitlines()) == 1 and f"error: {option}={tmp_path / place}" in err
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
