@@ -72,7 +72,7 @@ def mesh_shape(mesh: Sequence[int] | None) -> tuple[int, int]:
     try:
         count = jax.device_count()
     except (RuntimeError, AssertionError) as error:  # the latter where the platform's own library is not installed
-        asked = jax.config.jax_platforms or "null"
+        asked = os.environ.get("JAX_PLATFORMS") or "null"
         raise InputError(f"runtime.platform={asked}: jax finds no such device here; allowed is cpu, or null") from error
     batch, model = mesh or (count, 1)
     require(batch * model == count, f"runtime.mesh={list(mesh or ())}: allowed are two numbers of product {count}")

@@ -275,4 +275,4 @@ def test_nothing_is_trained_for_a_folder_that_cannot_be(
     assert script.main() == 2
     out, err = capsys.readouterr()
     assert out == "" and len(err.splitlines()) == 1 and f"error: {option}={tmp_path / place}" in err
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["file"]
