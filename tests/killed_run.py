@@ -1,15 +1,17 @@
-"""A run of the tiny world in a process of its own, which may end itself: FOLDER STORE RECORDS SIGNAL MOMENT.
+"""A run of the tiny world in a process of its own, which may end itself: FOLDER STORE RECORDS SIGNAL STAGE MOMENT.
 
-Moments are counted over all threads: before and after a checkpoint is asked for, in the midst of writing one, and
-before and after a stage is published. Every chunk is checkpointed, or none where the signal is SIGTERM, which is
-answered with one.
+Moments are counted for every stage, over all threads: before and after a checkpoint is asked for, in the midst of
+writing one, and before and after the stage is published. Every chunk is checkpointed, or none where the signal is
+SIGTERM, which is answered with one. It tells the stage in which it ends itself, or how many moments each of them had.
 """
 
-import itertools
+import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +40,16 @@ RL = {
 }
 
 
-def main(folder: Path, root: Path, records: Path, ends: str, moment: int) -> None:
-    moments = itertools.count(1)
+def main(folder: Path, root: Path, records: Path, ends: str, stage: str, moment: int) -> None:
+    moments, under_way, lock = Counter[str](), ["none"], threading.Lock()
 
     def pass_by() -> None:
-        if next(moments) == moment:
+        with lock:
+            here = under_way[-1]
+            moments[here] += 1
+            now = here == stage and moments[here] == moment
+        if now:
+            sys.stderr.write(f"{ends} in {here}\n")
             os.kill(os.getpid(), signal.Signals[ends])
 
     def around(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -54,18 +61,24 @@ def main(folder: Path, root: Path, records: Path, ends: str, moment: int) -> Non
 
         return wrapped
 
+    def made(self: store.Store, identity: Mapping[str, Any], *args: Any) -> None:
+        under_way.append(identity["stage"])
+        make(self, identity, *args)
+        under_way.pop()
+
+    make, store.Store._make = store.Store._make, made  # type: ignore[method-assign]
     checkpoints.Loop.save = around(checkpoints.Loop.save)  # type: ignore[method-assign]
     snapshots._save, store.publish = around(snapshots._save), around(store.publish)
     loop.train.__kwdefaults__["chunk"] = 2
     settings = changed(RL, tiny_settings(folder))
     reporter = Reporter()
     reporter._bars = False
-    made = Simulation(settings, store.Store(root, ORIGIN, reporter, 0.0 if ends == "SIGKILL" else None), reporter)
+    kept = store.Store(root, ORIGIN, reporter, 0.0 if ends == "SIGKILL" else None)
     with stoppable():
-        tables = overoptimization_tables(made)
+        tables = overoptimization_tables(Simulation(settings, kept, reporter))
     tables.records.to_csv(records, index=False)
-    sys.stdout.write(str(next(moments)))
+    sys.stdout.write(json.dumps(moments))
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:4]), sys.argv[4], int(sys.argv[5]))
+    main(*map(Path, sys.argv[1:4]), *sys.argv[4:6], int(sys.argv[6]))
