@@ -108,7 +108,7 @@ def concurrently(
     No more than that many calls are under way or waiting to be taken, so memory does not grow with the items. Where
     one raises, those under way are waited for and no other begins.
     """
-    if _ALONE.get():
+    if _ALONE.get() or at_once == 1:
         yield from map(function, items)
         return
     workers = at_once or processors()
