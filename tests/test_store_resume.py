@@ -102,6 +102,7 @@ def terminate() -> None:
 
 
 def test_a_signal_to_end_is_answered_at_the_next_step_or_when_the_stage_is_whole(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
     steps, rest = Steps(1, terminate), Steps()
     with pytest.raises(Stopped) as stopped, stoppable():
         store(tmp_path, every=None).get("rl", {}, [], steps)
@@ -117,7 +118,7 @@ def test_a_signal_to_end_is_answered_at_the_next_step_or_when_the_stage_is_whole
     assert store(tmp_path).get("proxy", {}, [], no_loop).reused
     with pytest.raises(Stopped), stoppable():
         terminate()  # between stages: at once
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_the_command_ends_with_the_code_of_the_signal(

@@ -42,7 +42,7 @@ DATA_FIGURES = {
     "figure_peaks": "Highest gold, as the form fitted at low KL predicts it, against the measured one (Fig. 12).",
     "figure_data_peaks": "KL and gold at the peak of the gold curve of best-of-n against comparisons, by proxy size: "
     "the fits of single settings and the law over size and data. Peaks beyond the data are lower bounds.",
-    "figure_rl_data_peaks": "The same of RL.",
+    "figure_rl_data_peaks": "KL and gold at the peak of the gold curve of RL against comparisons, likewise.",
     "figure_epochs": "Few comparisons seen several times beside as many others seen once (Fig. 13).",
     "figure_data_coefficients": "α and β of best-of-n against comparisons (Figs. 17 and 18), and the law over size and "
     "data.",
