@@ -38,12 +38,11 @@ def test_the_value_function_starts_where_it_is_told(made: Made) -> None:
 
 
 def test_the_language_model_term_and_the_values_clip_change_what_is_learnt(made: Made) -> None:
-    plain, _ = moved(made)
+    plain, free = moved(made)
     with_text, _ = moved(made, ptx_coef=1.0, ptx_rows=4)
-    held, history = moved(made, value_clip=1e-4, epochs=2)
-    twice, free = moved(made, epochs=2)
-    assert differ(plain, with_text) and differ(plain, twice)
-    assert not np.array_equal(history["value_loss"], free["value_loss"]) and differ(held, twice)
+    held, history = moved(made, value_clip=1e-4)
+    assert differ(plain, with_text) and differ(plain, held)
+    assert not np.array_equal(history["value_loss"], free["value_loss"])
 
 
 def test_several_policies_against_a_proxy_under_one_vmap_are_runs_of_their_own(made: Made) -> None:
