@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tiny_world import ORIGIN, changed, tiny_settings
+from tiny_world import ORIGIN, RL_SIZES, changed, tiny_settings
 
 from synthetic_rm import checkpoints, snapshots, store
 from synthetic_rm.progress import Reporter
@@ -24,20 +24,7 @@ from synthetic_rm.runtime import stoppable
 from synthetic_rm.simulation import Simulation
 from synthetic_rm.training import loop
 
-RL = {
-    "rl.method": "ppo",
-    "rl.proxy_seeds": 2,
-    "rl.prompts": 8,
-    "rl.samples": 2,
-    "rl.minibatches": 2,
-    "rl.learning_rate": 0.01,
-    "rl.max_steps": 9,
-    "rl.measure_every": 3,
-    "rl.measure_samples": 4,
-    "rl.spacing": 0.25,
-    "rl.kl_coef": 0.02,
-    "rl.kl_target": 0.5,
-}
+RL = RL_SIZES | {"rl.max_steps": 9, "rl.measure_every": 3, "rl.kl_coef": 0.02, "rl.kl_target": 0.5}
 
 
 def main(folder: Path, root: Path, records: Path, ends: str, stage: str, moment: int) -> None:

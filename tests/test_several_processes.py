@@ -19,13 +19,12 @@ import pandas as pd
 import pytest
 from scripts import free_port
 from test_devices import COMPILE_FAST
-from tiny_world import Made, changed, tiny_world
+from tiny_world import RL_SIZES, Made, changed, tiny_world
 
 from synthetic_rm.settings import Settings, flatten
 
 ROOT = Path(__file__).resolve().parents[1]
-RL = {"rl.method": "ppo", "rl.proxy_seeds": 1, "rl.prompts": 8, "rl.samples": 2, "rl.minibatches": 2}
-RL |= {"rl.learning_rate": 0.01, "rl.max_steps": 6, "rl.measure_every": 3, "rl.measure_samples": 4, "rl.spacing": 0.25}
+RL = RL_SIZES | {"rl.proxy_seeds": 1, "rl.max_steps": 6, "rl.measure_every": 3}
 ENDED = 1200
 """seconds in which a command has ended"""
 

@@ -20,19 +20,21 @@ from synthetic_rm.world import World
 
 ORIGIN = {"commit": "0123abcd", "device": "cpu: test"}
 SIZE, HELD_OUT, TRAINING = 2_000, 24, 72
-RL: dict[str, Any] = {
+RL_SIZES: dict[str, Any] = {
     "rl.method": "ppo",
     "rl.proxy_seeds": 2,
     "rl.prompts": 8,
     "rl.samples": 2,
     "rl.minibatches": 2,
     "rl.learning_rate": 0.01,
+    "rl.spacing": 0.25,
+    "rl.measure_samples": 4,
+}
+RL = RL_SIZES | {
     "rl.warmup": 0.0,
     "rl.kl_budget": 1.5,
-    "rl.spacing": 0.25,
     "rl.max_steps": 30,
     "rl.measure_every": 10,
-    "rl.measure_samples": 4,
     "rl.table_prompts": 2,
 }
 
